@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Sets up and runs the main job: a search on handwritten digits, stored in nas.db.
+# Run again, it continues the same study. Arguments go to `nas-optuna run`.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/setup.sh
+set_up dashboard
+exec .venv/bin/nas-optuna run studies/digits.py "$@"
