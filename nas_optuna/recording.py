@@ -1,0 +1,90 @@
+"""What a trial keeps beside its values: attributes under the prefix `nas:`, and constraints."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+
+import optuna
+
+from nas_optuna.architecture import Architecture
+from nas_optuna.metrics import Metrics
+
+ARCHITECTURE = "nas:architecture"  # JSON text
+DIGEST = "nas:digest"
+COSTS = "nas:costs"  # by metric name
+LATENCY = "nas:latency"  # median_ms, iqr_ms, threads, device
+INFEASIBLE = "nas:infeasible"  # why, in words; absent if feasible
+CACHED = "nas:cached"  # true if the values come from an earlier evaluation
+EPOCHS = "nas:epochs"  # what the evaluation cost, also where it was answered from the cache
+SECONDS = "nas:seconds"
+CURVE = "nas:curve"  # validation accuracy after each epoch
+NOTES = "nas:notes"
+
+
+class TrialRecord:
+    """Writes what became of one trial into its attributes.
+
+    Args:
+        trial: The running trial.
+    """
+
+    def __init__(self, trial: optuna.Trial) -> None:
+        self._trial = trial
+
+    def architecture(self, key: str, architecture: Architecture | None) -> None:
+        """Keep the digest, and the architecture if there is one."""
+        self._trial.set_user_attr(DIGEST, key)
+        if architecture is not None:
+            self._trial.set_user_attr(ARCHITECTURE, architecture.to_json())
+
+    def costs(self, values: Mapping[str, float]) -> None:
+        """Keep all costs, also those that are no objective."""
+        self._trial.set_user_attr(COSTS, dict(values))
+
+    def latency(self, measured: Metrics, *, threads: int, device: str) -> None:
+        """Keep the measured latency with its spread and where it was measured."""
+        self._trial.set_user_attr(
+            LATENCY,
+            {
+                "median_ms": measured.values["latency_ms"],
+                "iqr_ms": float(measured.notes.get("iqr_ms", "nan")),
+                "threads": threads,
+                "device": device,
+            },
+        )
+
+    def report(self, step: int, accuracy: float) -> None:
+        """Keep one point of the learning curve while the trial runs.
+
+        Optuna's own `trial.report` refuses in multi-objective studies; its storage does not.
+        """
+        storage, trial_id = self._trial.storage, self._trial._trial_id
+        storage.set_trial_intermediate_value(trial_id, step, accuracy)
+
+    def evaluated(self, metrics: Metrics, *, cached: bool) -> None:
+        """Keep what the evaluation cost and its learning curve."""
+        self._trial.set_user_attr(EPOCHS, metrics.epochs)
+        self._trial.set_user_attr(SECONDS, round(metrics.seconds, 4))
+        if cached:
+            self._trial.set_user_attr(CACHED, True)
+        if metrics.curve:
+            self._trial.set_user_attr(CURVE, [round(value, 6) for value in metrics.curve])
+        if metrics.notes:
+            self._trial.set_user_attr(NOTES, dict(metrics.notes))
+
+    def infeasible(self, violations: Mapping[str, float], reason: str) -> None:
+        """Mark the trial as infeasible, with the reason in words and the violations graded."""
+        self._trial.set_user_attr(INFEASIBLE, reason)
+        self.constraints(violations)
+
+    def constraints(self, violations: Mapping[str, float]) -> None:
+        """Tell Optuna the violations, and the dashboard, which reads only the older list."""
+        if not violations:
+            return
+        for name, excess in violations.items():
+            self._trial.set_constraint(name, excess)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            storage, trial_id = self._trial.storage, self._trial._trial_id
+            storage.set_trial_system_attr(trial_id, "constraints", list(violations.values()))
