@@ -1,0 +1,284 @@
+"""Open a study database, SQLite or PostgreSQL, so that many processes can share it."""
+
+from __future__ import annotations
+
+import random
+import re
+import sqlite3
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote, quote_plus
+
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy import URL, Connection, Engine, event, make_url
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from nas_optuna.errors import StorageError
+from nas_optuna.storage.ownership import OWNER, backend_of, claim, owner, retry
+
+ACCEPTED = "sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+BUSY_TIMEOUT = 60  # seconds that a writer waits for the others
+CONNECT_TIMEOUT = 10  # seconds until a server counts as unreachable
+CREATE_TIMEOUT = 30.0  # seconds within which concurrent makers of the same tables must be done
+HEARTBEAT_INTERVAL = 60  # seconds
+GRACE_PERIOD = 180  # seconds without a heartbeat after which a trial counts as dead
+
+_POSTGRESQL = ("postgresql+psycopg", "postgresql", "postgres")
+_ALREADY_THERE = ("42P07", "42710", "23505")  # SQLSTATE: duplicate table, object, unique key
+
+T = TypeVar("T")
+
+
+def open(url: str) -> Storage:
+    """Open the database at `url`, making its tables if it has none.
+
+    Args:
+        url: `sqlite:///FILE`, or `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`, which may
+            also start with `postgresql+psycopg://` or `postgres://`.
+
+    Raises:
+        StorageError: The URL is of no accepted form, the database cannot be reached or
+            written, or its tables are of another version. The password is never shown.
+
+    Example:
+        >>> import tempfile, optuna
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     storage = open(f"sqlite:///{folder}/nas.db")
+        ...     optuna.create_study(storage=storage, study_name="digits").study_name
+        'digits'
+    """
+    parsed = _parse(url)
+    if parsed.drivername == "sqlite":
+        _check_file(parsed)
+    try:
+        return Storage(parsed.render_as_string(hide_password=False))
+    except ImportError:
+        raise StorageError(
+            f"A PostgreSQL storage needs psycopg, which cannot be imported ({mask(url)}): "
+            "pip install nas-optuna[postgres]"
+        ) from None
+    except (SQLAlchemyError, StorageInternalError, sqlite3.Error) as error:
+        raise StorageError(
+            f"Cannot use the database {mask(url)}: {_reason(error, parsed)}. {_advice(parsed)}"
+        ) from None
+
+
+class Storage(RDBStorage):
+    """Optuna's database storage, made safe for many processes that may be killed.
+
+    SQLite runs in WAL mode and takes the write lock at the start of each transaction, without
+    which two processes can pop the same enqueued trial. Every RUNNING trial carries its owner
+    (`nas_optuna.storage.ownership`), and a trial without a heartbeat is retried cleanly.
+
+    Args:
+        url: SQLAlchemy URL with its driver; `open` checks it and turns errors into one line.
+    """
+
+    def __init__(self, url: str) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # the heartbeat
+            create_once(lambda: super(Storage, self).__init__(**_settings(url)))
+        self._check_version()
+        if self.engine.dialect.name == "sqlite":
+            # Not before: Optuna's set-up reads through a second connection within a transaction.
+            event.remove(self.engine, "begin", _begin)
+            event.listen(self.engine, "begin", _begin_immediate)
+            with self.engine.begin() as connection:  # fails now if the file is read-only
+                connection.exec_driver_sql("DELETE FROM alembic_version WHERE 0")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open, (self.url,)
+
+    @property
+    def engine(self) -> Engine:
+        """The connection pool; on SQLite it is prepared before its first connection."""
+        return self._engine
+
+    @engine.setter
+    def engine(self, engine: Engine) -> None:
+        self._engine = engine
+        if engine.dialect.name == "sqlite":
+            event.listen(engine, "connect", _use_wal)
+            event.listen(engine, "begin", _begin)
+
+    def _check_version(self) -> None:
+        current, needed = self.get_current_version(), self.get_head_version()
+        if current != needed:
+            raise StorageError(
+                f"The tables of {mask(self.url)} are of version {current}, this Optuna needs "
+                f"{needed}: run `optuna storage upgrade`, or update Optuna if they are newer."
+            )
+
+    def _create_new_trial(
+        self, study_id: int, template_trial: FrozenTrial | None = None
+    ) -> FrozenTrial:
+        if template_trial is None:
+            template_trial = create_trial(state=TrialState.RUNNING, system_attrs={OWNER: owner()})
+        return super()._create_new_trial(study_id, template_trial)
+
+    def set_trial_state_values(
+        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
+    ) -> bool:
+        """Set the state; a WAITING trial that starts to run gets its owner with it."""
+        if state is TrialState.RUNNING and values is None and claim(self, trial_id):
+            return True
+        return super().set_trial_state_values(trial_id, state, values)
+
+
+def engine_of(storage: BaseStorage) -> Engine | None:
+    """The SQLAlchemy engine behind a study's storage; None if it is not a database.
+
+    Args:
+        storage: A storage, also as `study._storage` or `trial.storage` give it.
+    """
+    backend = backend_of(storage)
+    return None if backend is None else backend.engine
+
+
+def mask(url: str) -> str:
+    """Return `url` without its password, for messages and tables.
+
+    Example:
+        >>> mask("postgres://ada:secret@db.example/nas")
+        'postgresql+psycopg://ada:***@db.example/nas'
+    """
+    try:
+        parsed = _split(url)
+    except ValueError:
+        return re.split(r"[:@=\s]", url, maxsplit=1)[0] + "..."
+    return parsed.difference_update_query(_secret_keys(parsed)).render_as_string()
+
+
+def reason(error: Exception, url: str) -> str:
+    """Why the database at `url` failed, in its own words: one line, without any password.
+
+    Args:
+        error: What SQLAlchemy raised, or Optuna's storage.
+        url: What the storage was opened with.
+    """
+    return _reason(error, _split(url))
+
+
+def create_once(make: Callable[[], T]) -> T:
+    """Call `make`, which makes tables that are missing, until no other process interferes.
+
+    Neither database lets two processes make the same table at once; the later one fails. Each
+    step of `make` must first look whether it is done, so that calling it again goes on from
+    there. Errors of any other kind pass through at once.
+    """
+    deadline = time.monotonic() + CREATE_TIMEOUT
+    while True:
+        try:
+            return make()
+        except (SQLAlchemyError, StorageInternalError, sqlite3.Error) as error:
+            if not _raced(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(random.uniform(0.02, 0.2))
+
+
+def _raced(error: Exception) -> bool:
+    cause = _driver_error(error)
+    if isinstance(error, IntegrityError) or getattr(cause, "sqlstate", "") in _ALREADY_THERE:
+        return True
+    return isinstance(cause, sqlite3.Error) and bool(
+        re.search("already exists|is locked", str(cause))
+    )
+
+
+def _settings(url: str) -> dict[str, Any]:
+    """Arguments of Optuna's storage for `url`."""
+    if url.startswith("sqlite"):
+        engine: dict[str, Any] = {"connect_args": {"timeout": BUSY_TIMEOUT}}
+    else:
+        given = make_url(url).query.get("connect_timeout", str(CONNECT_TIMEOUT))
+        engine = {"pool_pre_ping": True, "connect_args": {"connect_timeout": given}}
+    return {
+        "url": url.replace("{", "{{").replace("}", "}}"),  # Optuna formats it as a template
+        "engine_kwargs": engine,
+        "skip_compatibility_check": True,  # it waits for itself on SQLite; see _check_version
+        "heartbeat_interval": HEARTBEAT_INTERVAL,
+        "grace_period": GRACE_PERIOD,
+        "heartbeat_stale_trial_callback": retry,
+    }
+
+
+def _use_wal(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # the driver must not start transactions by itself
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def _begin_immediate(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = _split(url)
+    except ValueError:
+        raise StorageError(
+            f"A storage is a URL, {ACCEPTED}; got {mask(url)!r}. "
+            "An @ in a password is written as %40."
+        ) from None
+    if parsed.drivername not in ("sqlite", _POSTGRESQL[0]):
+        raise StorageError(f"A storage is {ACCEPTED}; got {mask(url)!r}.")
+    return parsed
+
+
+def _split(url: str) -> URL:
+    """Parse `url` and name the driver; ValueError if it is not a URL or was cut wrongly."""
+    try:
+        parsed = make_url(url)
+    except SQLAlchemyError:
+        raise ValueError from None
+    if parsed.host and "@" in f"{parsed.host}{parsed.database}":
+        raise ValueError  # a raw @ in the password: a part of it would pass for the host
+    if parsed.drivername in _POSTGRESQL:
+        parsed = parsed.set(drivername=_POSTGRESQL[0])
+    return parsed
+
+
+def _check_file(url: URL) -> None:
+    if url.host or url.database in (None, "", ":memory:"):
+        raise StorageError(
+            f"A SQLite storage names a file, as in sqlite:///nas.db; got {mask(str(url))!r}."
+        )
+    folder = Path(str(url.database).removeprefix("file:")).parent
+    if not folder.is_dir():
+        raise StorageError(
+            f"The folder of a SQLite file must exist; {str(folder)!r} does not. Make it first."
+        )
+
+
+def _secret_keys(url: URL) -> list[str]:
+    return [key for key in url.query if "password" in key.lower()]
+
+
+def _driver_error(error: Exception) -> BaseException:
+    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+    return getattr(cause, "orig", None) or cause or error
+
+
+def _reason(error: Exception, url: URL) -> str:
+    """The driver's message on one line, without any password."""
+    text = str(_driver_error(error))
+    secrets = [url.password or "", *(str(url.query[key]) for key in _secret_keys(url))]
+    for secret in filter(None, secrets):
+        for spelling in (secret, quote(secret, safe=""), quote_plus(secret)):
+            text = text.replace(spelling, "***")
+    return " ".join(text.split()).rstrip(".")
+
+
+def _advice(url: URL) -> str:
+    if url.drivername == "sqlite":
+        return "It must be a SQLite file, or a new one, that this account may write."
+    return "Check that the server runs there and that the account and the database exist."
