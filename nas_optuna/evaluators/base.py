@@ -1,0 +1,73 @@
+"""What every evaluator is: a candidate goes in, metrics come out, with one report per epoch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
+
+from nas_optuna.metrics import Metrics
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from nas_optuna.architecture import Architecture
+
+Report: TypeAlias = Callable[[int, float], None]
+"""Called with the epoch, from 1, and the validation accuracy; may raise `optuna.TrialPruned`."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network to be judged.
+
+    Args:
+        key: Canonical digest of the architecture, or a digest of the parameters for a module of
+            the user's own. Networks of equal keys are the same network.
+        params: The parameters of the trial, by name.
+        architecture: The architecture; None for a module of the user's own.
+        build: Makes the network with real weights, on the CPU, initialised from torch's global
+            generator.
+    """
+
+    key: str
+    params: Mapping[str, Any]
+    architecture: Architecture | None
+    build: Callable[[], nn.Module]
+
+
+class Evaluator(ABC):
+    """Judges candidates. The same candidate gets the same metrics, whoever asks and whenever."""
+
+    name: ClassVar[str]
+    provides: ClassVar[frozenset[str]]  # names of the metrics in `Metrics.values`
+
+    @abstractmethod
+    def identity(self) -> Mapping[str, Any]:
+        """Every setting that changes results, as JSON values: seed and data, not the device."""
+
+    @abstractmethod
+    def evaluate(self, candidate: Candidate, report: Report) -> Metrics:
+        """Judge a candidate.
+
+        Args:
+            candidate: The network.
+            report: Told the validation accuracy after each epoch. What it raises passes through.
+
+        Returns:
+            A value for each metric in `provides`, and what the evaluation cost.
+        """
+
+    @abstractmethod
+    def on(self, device: str | torch.device) -> Self:
+        """Return a copy that works on `device`."""
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits that differ when results may differ: part of the cache's key."""
+        text = json.dumps([type(self).__name__, dict(self.identity())], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
