@@ -1,0 +1,148 @@
+"""From an `Architecture` to a PyTorch module that follows its graph node by node."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from nas_optuna.architecture import INPUT, Architecture
+from nas_optuna.errors import ArchitectureError
+from nas_optuna.models.operations import make
+
+# What a forward pass raises whose input or parts do not fit.
+_FAILURES = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
+
+
+class Network(nn.Module):
+    """The network of an architecture; parameters are named after its nodes.
+
+    Args:
+        architecture: What to build.
+
+    Example:
+        >>> from nas_optuna import ArchitectureBuilder
+        >>> net = ArchitectureBuilder((1, 8, 8), num_classes=10)
+        >>> model = build(net.build(net.classifier(net.conv2d(net.input, 4, name="stem"))))
+        >>> model(torch.zeros(2, 1, 8, 8)).shape
+        torch.Size([2, 10])
+        >>> next(iter(model.state_dict()))
+        'nodes.stem.0.weight'
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        shapes = architecture.shapes
+        self.nodes = nn.ModuleDict()
+        for node in architecture.nodes:
+            inputs = tuple(shapes[name] for name in node.inputs)
+            self.nodes[_key(node.name)] = make(node.operation, node.complete(), inputs)
+        self._plan = _plan(architecture)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(N, *input_shape) -> (N, num_classes)` logits."""
+        values: dict[str, Tensor] = {INPUT: x}
+        for key, name, inputs, last_used in self._plan:
+            values[name] = self.nodes[key](*[values[i] for i in inputs])
+            for i in last_used:  # free what no later node needs
+                del values[i]
+        return values[self._plan[-1][1]]
+
+
+def _key(name: str) -> str:
+    """A module's name may not hold a dot; a slash keeps the scopes readable."""
+    return name.replace(".", "/")
+
+
+def _plan(
+    architecture: Architecture,
+) -> tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...]:
+    """For each node in order: module key, name, inputs, and the values to free after it."""
+    done: dict[str, list[str]] = {}
+    for name, user in _last_users(architecture).items():
+        done.setdefault(user, []).append(name)
+    return tuple(
+        (_key(node.name), node.name, node.inputs, tuple(done.get(node.name, ())))
+        for node in architecture.nodes
+    )
+
+
+def _last_users(architecture: Architecture) -> dict[str, str]:
+    """By value, the node after which it is not needed any more; the output is needed to the end.
+
+    A node nobody uses is done with after itself.
+    """
+    users = {}
+    for node in architecture.nodes:
+        users[node.name] = node.name
+        for name in node.inputs:
+            users[name] = node.name
+    del users[architecture.nodes[-1].name]
+    return users
+
+
+def build(architecture: Architecture) -> Network:
+    """Build the network of an architecture on torch's current default device.
+
+    Under `torch.device("meta")` nothing is allocated.
+
+    Raises:
+        ArchitectureError: A node cannot be built; the message names it.
+    """
+    try:
+        return Network(architecture)
+    except (ValueError, RuntimeError, KeyError) as error:
+        raise ArchitectureError(f"{architecture!r} cannot be built: {error}") from error
+
+
+def example_input(
+    model: nn.Module, input_shape: tuple[int, ...], *, batch_size: int, device: torch.device
+) -> Tensor:
+    """Zeros of the kind a model takes: int64 for token numbers, else float32.
+
+    Args:
+        model: The network, or a module of one node.
+        input_shape: Shape of one sample without the batch.
+        batch_size: Samples.
+        device: Where they lie.
+    """
+    x = torch.zeros(batch_size, *input_shape, device=device)
+    return x.long() if _takes_tokens(model, x) else x
+
+
+def _takes_tokens(model: nn.Module, x: Tensor) -> bool:
+    if isinstance(model, Network):
+        return model.architecture.tokens
+    if not any(isinstance(m, nn.Embedding | nn.EmbeddingBag) for m in model.modules()):
+        return False
+    # A user's module does not say; one that turns columns of floats into tokens itself takes both.
+    try:
+        with torch.no_grad():
+            model.eval()(x)
+    except _FAILURES:
+        return True
+    return False
+
+
+def dry_run(model: nn.Module, input_shape: tuple[int, ...], num_classes: int | None) -> None:
+    """Run one forward pass of two samples where the model lies and check what comes out.
+
+    Raises:
+        ArchitectureError: The pass fails, or does not return `(2, num_classes)` logits.
+    """
+    parameter = next(model.parameters(), None)
+    device = torch.device("cpu") if parameter is None else parameter.device
+    x = example_input(model, input_shape, batch_size=2, device=device)
+    model.eval()
+    try:
+        with torch.no_grad():
+            y = cast(object, model(x))
+    except _FAILURES as error:
+        raise ArchitectureError(
+            f"The network fails on an input of shape {tuple(x.shape)}: {error}"
+        ) from error
+    if not isinstance(y, Tensor) or (num_classes and tuple(y.shape) != (2, num_classes)):
+        got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+        raise ArchitectureError(f"The network must return (2, {num_classes}) logits, got {got}.")
