@@ -158,7 +158,8 @@ def _digits(seed: int, validation_fraction: float, test_fraction: float) -> Data
         seed=seed,
         validation_fraction=validation_fraction,
         test_fraction=test_fraction,
-        augmentation=Augmentation(shift=1),
+        # None: on these tight 8 x 8 crops moving by a pixel costs half a point of accuracy.
+        augmentation=NO_AUGMENTATION,
     )
 
 

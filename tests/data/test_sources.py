@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
-from nas_optuna.data import Augmentation, from_arrays, from_datasets, load
+from nas_optuna.data import NO_AUGMENTATION, from_arrays, from_datasets, load
 from nas_optuna.errors import DataError
 
 X = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
@@ -21,7 +21,7 @@ def test_digits_are_built_in():
     data = load("digits")
     assert data.input_shape == (1, 8, 8)
     assert data.num_classes == 10
-    assert data.augmentation == Augmentation(shift=1)
+    assert data.augmentation == NO_AUGMENTATION
     assert sum(len(part) for part in (data.train, data.validation, data.test)) == 1_797
     assert data == load("digits")
     assert data != load("digits", seed=1)
