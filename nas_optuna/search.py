@@ -1,0 +1,287 @@
+"""`Search`: what to search and how, as one object; a study file defines one named `search`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from nas_optuna import samplers
+from nas_optuna.constraints import SearchConstraints
+from nas_optuna.errors import SettingError, StudyMismatchError, check_name
+from nas_optuna.escape import Escape
+from nas_optuna.evaluators import Evaluator
+from nas_optuna.interruption import Interruption
+from nas_optuna.objective import DEFAULT_METRICS, LatencySettings, Objective
+from nas_optuna.profiling import require_feasible
+from nas_optuna.recording import CACHED, EPOCHS
+from nas_optuna.spaces import Space
+from nas_optuna.storage import Storage, mask, ownership
+from nas_optuna.storage import open as open_storage
+
+QUESTION = "nas:search"  # study attribute: what was asked, compared when a study is resumed
+Callback = Callable[[optuna.Study, FrozenTrial], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """What to search and how.
+
+    Args:
+        name: Name of the study.
+        space: A search space, or a function `trial -> Architecture` or `trial -> nn.Module`.
+        evaluator: Judges architectures.
+        metrics: Objectives of the study, in order; see `nas_optuna.METRICS`.
+        constraints: Limits; None for none.
+        sampler: Name of the strategy; see `nas_optuna.samplers.names()`.
+        seed: Seed of the strategy.
+        trials: Finished trials that a run adds by default; the strategy plans for as many.
+        timeout: Seconds after which a run starts no further trial; None for no end.
+        storage: URL of the database.
+        latency: How latency is measured.
+        weights: Weight of each metric in the score column; see `report.scores`.
+
+    Raises:
+        SettingError: A number is out of its range.
+        UnknownNameError: The sampler or a metric is unknown.
+
+    Example:
+        >>> import nas_optuna as nas
+        >>> search = nas.Search(
+        ...     name="digits",
+        ...     space=nas.spaces.MacroSpace(input_shape=(1, 8, 8), num_classes=10),
+        ...     evaluator=nas.evaluators.EarlyStopping("digits", max_epochs=12),
+        ...     constraints=nas.SearchConstraints(max_parameters=100_000),
+        ...     sampler="nsga2",
+        ... )
+        >>> search.objective.metrics
+        ('accuracy', 'latency_ms', 'parameters')
+    """
+
+    name: str
+    space: Space | Callable[[Any], Any]
+    evaluator: Evaluator
+    metrics: Sequence[str] = DEFAULT_METRICS
+    constraints: SearchConstraints | None = None
+    sampler: str = "tpe"
+    seed: int = 0
+    trials: int = 50
+    timeout: float | None = None
+    storage: str = "sqlite:///nas.db"
+    latency: LatencySettings = field(default_factory=LatencySettings)
+    weights: Mapping[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        check_name("sampler", self.sampler, samplers.names())
+        _at_least("trials", self.trials, 1)
+        _at_least("seed", self.seed, 0)
+        if self.timeout is not None and not self.timeout > 0:  # NaN neither
+            raise SettingError(f"timeout must be more than 0 seconds, got {self.timeout!r}.")
+
+    @cached_property
+    def objective(self) -> Objective:
+        """What is optimised."""
+        return Objective(
+            self.space, self.evaluator, self.metrics, self.constraints, latency=self.latency
+        )
+
+    def on(self, device: str) -> Search:
+        """Return a copy that trains on `device`."""
+        return replace(self, evaluator=self.evaluator.on(device))
+
+    def create(self) -> optuna.Study:
+        """Create the study in the database, or continue the one that is there.
+
+        Raises:
+            StudyMismatchError: The stored study asks another question.
+            StorageError: The database cannot be used.
+        """
+        opened = open_storage(self.storage)
+        if self.name in optuna.get_all_study_names(opened):
+            return self._load(opened)
+        require_feasible(self.objective)
+        with _quiet():
+            try:
+                study = optuna.create_study(
+                    study_name=self.name,
+                    directions=self.objective.directions,
+                    sampler=self._sampler(self.trials),
+                    storage=opened,
+                )
+            except optuna.exceptions.DuplicatedStudyError:  # another worker was faster
+                return self._load(opened)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                study.set_metric_names(list(self.objective.metrics))
+            study.set_user_attr(QUESTION, self._question())
+        return study
+
+    def load(self) -> optuna.Study:
+        """Open the stored study.
+
+        Raises:
+            StudyMismatchError: There is none of this name, or it asks another question.
+            StorageError: The database cannot be used.
+        """
+        return self._load(open_storage(self.storage))
+
+    def _load(self, opened: Storage) -> optuna.Study:
+        known = optuna.get_all_study_names(opened)
+        if self.name not in known:
+            raise StudyMismatchError(
+                f"There is no study {self.name!r} in {mask(self.storage)} "
+                f"({', '.join(known) or 'it is empty'}); `nas-optuna run` makes one."
+            )
+        study = optuna.load_study(study_name=self.name, storage=opened)
+        planned = self._check_same_question(study)
+        study.sampler = self._sampler(planned)
+        return study
+
+    def _sampler(self, planned: int) -> optuna.samplers.BaseSampler:
+        return samplers.create(
+            self.sampler, space=self.objective.space, seed=self.seed, trials=planned
+        )
+
+    def _question(self) -> dict[str, Any]:
+        objective = self.objective
+        return {
+            "space": objective.space.fingerprint,
+            "metrics": list(objective.metrics),
+            "evaluator": f"{self.evaluator.name} {self.evaluator.fingerprint}",
+            "limits": objective.limits,
+            "trials": self.trials,
+        }
+
+    def _check_same_question(self, study: optuna.Study) -> int:
+        """Compare the stored question with this one; return the planned number of trials."""
+        asked, ours = study.user_attrs.get(QUESTION, {}), self._question()
+        directions = [direction.name.lower() for direction in study.directions]
+        differs = []
+        if directions != self.objective.directions:
+            differs.append(f"directions {directions}, not {self.objective.directions}")
+        elif study.metric_names not in (None, list(self.objective.metrics)):
+            differs.append(f"metrics {study.metric_names}, not {list(self.objective.metrics)}")
+        for key in ("space", "evaluator", "limits"):
+            if key in asked and asked[key] != ours[key]:
+                differs.append(f"{key} {asked[key]}, not {ours[key]}")
+        if differs:
+            raise StudyMismatchError(
+                f"Study {self.name!r} in {mask(self.storage)} was made with "
+                f"{'; '.join(differs)}. Undo the change, or choose another name with --name."
+            )
+        return int(asked.get("trials", self.trials))
+
+    def optimize(
+        self,
+        study: optuna.Study,
+        *,
+        trials: int | None = None,
+        evaluations: int | None = None,
+        timeout: float | None = None,
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
+        """Run trials until a budget is used up; all budgets hold.
+
+        Ctrl-C and SIGTERM stop the run: the running trial is told as failed, and repeated by the
+        next run. A trial whose process died is repeated as well.
+
+        Args:
+            study: From `create` or `load`.
+            trials: Finished trials that this call adds; `self.trials` if nothing else is given.
+            evaluations: Networks that this call trains; repeats and infeasible ones are free.
+            timeout: Seconds after which no further trial starts.
+            callbacks: Called after each trial with the study and the trial.
+
+        Raises:
+            SettingError: A budget is not positive.
+            KeyboardInterrupt: The run was stopped from outside; its argument is the number of
+                the signal.
+        """
+        for name, value in (("trials", trials), ("evaluations", evaluations)):
+            if value is not None:
+                _at_least(name, value, 1)
+        timeout = self.timeout if timeout is None else timeout
+        if timeout is not None and not timeout > 0:
+            raise SettingError(f"timeout must be more than 0 seconds, got {timeout!r}.")
+        if trials is None and evaluations is None:
+            trials = self.trials
+        escape = Escape(self.objective)
+        budget = _Budget(trials, evaluations, escape)
+        ownership.reap(study)
+        escape(study)
+        _run(study, self.objective, timeout, [escape, *callbacks, budget])
+
+
+class _Budget:
+    """Counts what this call added and stops the study when it is enough."""
+
+    def __init__(self, trials: int | None, evaluations: int | None, escape: Escape) -> None:
+        self._trials = trials
+        self._evaluations = evaluations
+        self._escape = escape
+        self._done = 0
+        self._trained = 0
+
+    def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
+            self._done += 1
+            self._trained += EPOCHS in trial.user_attrs and CACHED not in trial.user_attrs
+        enough = self._trials is not None and self._done >= self._trials
+        if self._evaluations is not None:
+            # In a space without an unseen network no budget of evaluations is ever used up.
+            enough = enough or self._trained >= self._evaluations or self._escape.exhausted
+        if enough:
+            study.stop()
+
+
+def _run(
+    study: optuna.Study,
+    objective: Objective,
+    timeout: float | None,
+    callbacks: Sequence[Callback],
+) -> None:
+    running: list[int] = []
+    interruption = Interruption()
+
+    def judged(trial: optuna.Trial) -> float | tuple[float, ...]:
+        running[:] = [trial.number]
+        with interruption.judging():
+            return objective(trial)
+
+    def stop_if_interrupted(study: optuna.Study, trial: FrozenTrial) -> None:
+        if interruption.number is not None:
+            study.stop()
+
+    try:
+        with interruption.caught(), _quiet():
+            study.optimize(judged, timeout=timeout, callbacks=[*callbacks, stop_if_interrupted])
+            if interruption.number is not None:
+                raise KeyboardInterrupt(interruption.number)
+    except KeyboardInterrupt:
+        if running:
+            stopped = study.get_trials(deepcopy=False)[running[0]]
+            if stopped.state is TrialState.FAIL:
+                ownership.retry(study, stopped)
+        raise
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Optuna's line per trial, and its notes on experimental features, off the terminal."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise SettingError(f"{name} must be at least {least}, got {value!r}.")

@@ -1,0 +1,195 @@
+"""Search: create and continue, budgets, stops from outside, and what it refuses."""
+
+import os
+import signal
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import optuna
+import pytest
+
+import nas_optuna as nas
+from nas_optuna.errors import (
+    SettingError,
+    SpaceError,
+    StorageError,
+    StudyMismatchError,
+    UnknownNameError,
+)
+from nas_optuna.spaces import MacroSpace
+from tests.formula import Formula
+
+SPACE = MacroSpace((1, 8, 8), 10, max_layers=4, widths=(8, 16))
+
+
+@pytest.fixture
+def search(tmp_path) -> nas.Search:
+    return nas.Search(
+        name="test",
+        space=SPACE,
+        evaluator=Formula(),
+        metrics=("accuracy", "flops", "parameters"),
+        sampler="random",
+        trials=5,
+        storage=f"sqlite:///{tmp_path}/nas.db",
+    )
+
+
+def finished(study):
+    return study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+
+
+def test_a_run_adds_the_planned_trials_and_the_next_continues(search):
+    search.optimize(search.create())
+    study = search.create()
+    assert len(finished(study)) == 5
+    search.optimize(study, trials=3)
+    assert len(finished(search.load())) == 8
+    assert study.metric_names == ["accuracy", "flops", "parameters"]
+    assert [d.name for d in study.directions] == ["MAXIMIZE", "MINIMIZE", "MINIMIZE"]
+
+
+def test_evaluations_count_what_is_trained(search):
+    limits = nas.SearchConstraints(max_parameters=1500, max_latency_ms=None)
+    search = replace(search, constraints=limits)
+    study = search.create()
+    search.optimize(study, evaluations=6)
+    assert len(search.evaluator.judged) == 6
+    assert len(finished(study)) > 6
+
+
+def test_a_budget_of_evaluations_ends_when_the_space_does(search):
+    tiny = MacroSpace(
+        (1, 8, 8), 10, min_layers=1, max_layers=1, operations=("conv",), widths=(8, 16),
+        kernel_sizes=(1,), strides=(1,), activations=("relu",), connections=("sequential",),
+        batch_norm=(True,),
+    )  # fmt: skip
+    search = replace(search, space=tiny, evaluator=Formula())
+    search.optimize(search.create(), evaluations=50)
+    assert len(search.evaluator.judged) == 2
+
+
+def test_both_budgets_hold(search):
+    search = replace(search, evaluator=Formula(seconds=0.05))
+    study = search.create()
+    began = time.monotonic()
+    search.optimize(study, trials=1000, timeout=1.0)
+    assert time.monotonic() - began < 10
+    assert 1 <= len(finished(study)) < 100
+    search.optimize(study, trials=2, timeout=100)
+    assert len(finished(study)) < 102
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_from_outside_tells_the_running_trial_and_the_next_run_repeats_it(search, number):
+    search = replace(search, evaluator=Formula(seconds=0.2, epochs=3))
+    study = search.create()
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), number))
+    timer.start()
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt):
+        search.optimize(study, trials=100)
+    assert signal.getsignal(signal.SIGTERM) is before
+    states = [t.state.name for t in study.get_trials()]
+    assert states.count("FAIL") == 1
+    assert states[-1] == "WAITING"
+    stopped = next(t for t in study.get_trials() if t.state.name == "FAIL")
+    search.optimize(study, trials=1)
+    assert study.get_trials()[-1].params == stopped.params
+
+
+def test_another_question_is_not_continued(search):
+    search.optimize(search.create())
+    changed = {
+        "directions": {"metrics": ("accuracy", "flops")},
+        "metrics": {"metrics": ("accuracy", "parameters", "flops")},
+        "space": {"space": MacroSpace((1, 8, 8), 10, max_layers=5, widths=(8, 16))},
+        "limits": {"constraints": nas.SearchConstraints()},
+        "evaluator": {"evaluator": nas.evaluators.FullTraining("digits", epochs=1)},
+    }
+    for part, change in changed.items():
+        with pytest.raises(StudyMismatchError, match=f"was made with .*{part}") as caught:
+            replace(search, **change).create()
+        assert "\n" not in str(caught.value)
+    assert len(finished(search.load())) == 5
+
+
+def test_a_study_continues_under_another_strategy_and_seed(search):
+    search.optimize(search.create())
+    for sampler in nas.samplers.names():
+        other = replace(search, sampler=sampler, seed=3)
+        other.optimize(other.create(), trials=4)
+    assert len(finished(search.load())) == 5 + 4 * len(nas.samplers.names())
+
+
+def test_resume_needs_a_study(search):
+    with pytest.raises(StudyMismatchError, match=r"no study 'test' in sqlite:.*it is empty"):
+        search.load()
+
+
+def test_nothing_feasible_is_said_before_the_study_is_made(search):
+    impossible = nas.SearchConstraints(max_parameters=3)
+    with pytest.raises(SpaceError, match=r"max_parameters 3 lets 0 % through, [\d,.e+]+ would"):
+        replace(search, constraints=impossible).create()
+    with pytest.raises(StudyMismatchError):
+        search.load()
+
+
+def test_a_network_that_never_builds_is_said_with_its_reason(search):
+    def broken(trial):
+        trial.suggest_int("x", 0, 1)
+        raise ValueError("the wheel came off")
+
+    function = nas.spaces.FunctionSpace(broken, input_shape=(1, 8, 8), num_classes=10)
+    with pytest.raises(SpaceError, match="the wheel came off"):
+        replace(search, space=function).create()
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        ({"sampler": "nsga3"}, UnknownNameError, "Did you mean 'nsga2'"),
+        ({"trials": 0}, SettingError, "trials must be at least 1, got 0"),
+        ({"seed": -1}, SettingError, "seed must be at least 0, got -1"),
+        ({"timeout": 0}, SettingError, "timeout must be more than 0"),
+    ],
+)
+def test_wrong_settings_are_refused_when_made(search, change, error, says):
+    with pytest.raises(error, match=says):
+        replace(search, **change)
+
+
+@pytest.mark.parametrize("budget", [{"trials": -1}, {"evaluations": 0}, {"timeout": -2.0}])
+def test_wrong_budgets_are_refused(search, budget):
+    study = search.create()
+    with pytest.raises(SettingError, match=next(iter(budget))):
+        search.optimize(study, **budget)
+    assert not study.get_trials()
+
+
+def test_an_unreachable_database_is_one_line_without_the_password(search):
+    url = "postgresql://ada:secret@127.0.0.1:1/nas"
+    with pytest.raises(StorageError) as caught:
+        replace(search, storage=url).create()
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("sampler", nas.samplers.names())
+def test_a_tight_limit_trains_nothing_infeasible_and_still_improves(search, sampler):
+    """A limit that rules out nine tenths of the space: 200 trials, training a formula."""
+    rng = np.random.default_rng(0)
+    sizes = [nas.models.cost(SPACE.architecture(SPACE.sample(rng))).parameters for _ in range(300)]
+    limit = int(np.quantile(sizes, 0.1))
+    limits = nas.SearchConstraints(max_parameters=limit, max_latency_ms=None)
+    search = replace(search, constraints=limits, sampler=sampler, trials=200, evaluator=Formula())
+    study = search.create()
+    search.optimize(study, trials=50)
+    early = nas.report.study_hypervolume(study, limits)
+    search.optimize(study, trials=150)
+    trained = [t for t in finished(study) if "nas:curve" in t.user_attrs]
+    assert all(t.values[2] <= limit for t in trained)
+    assert len(search.evaluator.judged) == len({t.user_attrs["nas:digest"] for t in trained})
+    assert nas.report.study_hypervolume(study, limits) > early > 0
