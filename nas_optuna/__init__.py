@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from nas_optuna.architecture import Architecture
     from nas_optuna.builder import ArchitectureBuilder
     from nas_optuna.constraints import SearchConstraints
+    from nas_optuna.escape import Escape
     from nas_optuna.metrics import METRICS, Metric, Metrics
-    from nas_optuna.objective import Objective
+    from nas_optuna.objective import LatencySettings, Objective
     from nas_optuna.search import Search
 
 __version__ = "0.1.0"
@@ -34,6 +35,8 @@ _MODULES = (
 _NAMES = {
     "Architecture": "architecture",
     "ArchitectureBuilder": "builder",
+    "Escape": "escape",
+    "LatencySettings": "objective",
     "METRICS": "metrics",
     "Metric": "metrics",
     "Metrics": "metrics",
@@ -46,6 +49,8 @@ __all__ = [
     "METRICS",
     "Architecture",
     "ArchitectureBuilder",
+    "Escape",
+    "LatencySettings",
     "Metric",
     "Metrics",
     "Objective",

@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 from optuna.trial import BaseTrial, FixedTrial
 from torch import nn
+from torch.nn.parameter import UninitializedParameter
 
 from nas_optuna.architecture import Architecture
 from nas_optuna.errors import ArchitectureError, SpaceError
@@ -94,7 +95,11 @@ def _unbuildable(error: Exception) -> ArchitectureError:
 
 
 def _module(space: Space, params: Mapping[str, Any]) -> nn.Module:
-    return cast(nn.Module, space(FixedTrial(dict(params))))
+    module = cast(nn.Module, space(FixedTrial(dict(params))))
+    if any(isinstance(p, UninitializedParameter) for p in module.parameters()):
+        # Lazy layers have no weights to train before they have seen an input.
+        dry_run(module, space.input_shape, space.num_classes)
+    return module
 
 
 def _module_key(space: Space, params: Mapping[str, Any]) -> str:
