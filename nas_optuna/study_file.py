@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
+import re
 import sys
 from pathlib import Path
 
-from nas_optuna.errors import NasOptunaError, StudyFileError
+import nas_optuna
+from nas_optuna.errors import NasOptunaError, StudyFileError, UnknownNameError
 from nas_optuna.search import Search
 
 
@@ -34,7 +37,8 @@ def load_search(path: str | Path) -> Search:
     except SyntaxError as error:
         raise StudyFileError(f"{path}, line {error.lineno}: {error.msg}.") from error
     except Exception as error:
-        raise StudyFileError(f"{path} fails: {type(error).__name__}: {error}") from error
+        hint = _hint(error)
+        raise StudyFileError(f"{path} fails: {type(error).__name__}: {error}{hint}") from error
     search = getattr(module, "search", None)
     if not isinstance(search, Search):
         got = "it does not" if search is None else f"`search` is a {type(search).__name__}"
@@ -42,6 +46,21 @@ def load_search(path: str | Path) -> Search:
             f"{path} must define `search = nas_optuna.Search(...)` at its top level; {got}."
         )
     return search
+
+
+def _hint(error: Exception) -> str:
+    """For a misspelt keyword of a public class, the nearest one."""
+    found = re.search(
+        r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error)
+    )
+    if found is None:
+        return ""
+    for module in (nas_optuna, nas_optuna.spaces, nas_optuna.evaluators):
+        made = getattr(module, found[1], None)
+        if made is not None:
+            known = inspect.signature(made).parameters
+            return f". {UnknownNameError(f'option of {found[1]}', found[2], known)}"
+    return ""
 
 
 def _run(file: Path) -> object:

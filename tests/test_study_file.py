@@ -33,6 +33,8 @@ def test_it_may_import_what_lies_beside_it(tmp_path, monkeypatch):
         ("import nowhere_to_be_found", "ModuleNotFoundError: No module named"),
         ("1 / 0", "ZeroDivisionError"),
         ("import nas_optuna as nas\nnas.data.load('digit')", "Did you mean 'digits'"),
+        ("import nas_optuna as nas\nnas.spaces.MacroSpace(widhts=3)", "Did you mean 'widths'"),
+        ("import nas_optuna as nas\nnas.Search(sampelr='tpe')", "Did you mean 'sampler'"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(tmp_path, text, says):
