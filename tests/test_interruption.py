@@ -11,27 +11,11 @@ from optuna.trial import TrialState
 import nas_optuna as nas
 from nas_optuna.escape import Escape
 from nas_optuna.interruption import Interruption
-from nas_optuna.metrics import Metrics
 from nas_optuna.objective import Objective
 from nas_optuna.storage import Storage
+from tests.formula import Formula
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class Constant(nas.evaluators.Evaluator):
-    """Judges without training."""
-
-    name = "Constant"
-    provides = frozenset({"accuracy"})
-
-    def identity(self):
-        return {}
-
-    def evaluate(self, candidate, report):
-        return Metrics({"accuracy": 0.5}, epochs=1)
-
-    def on(self, device):
-        return self
 
 
 @pytest.fixture
@@ -39,7 +23,7 @@ def search(tmp_path):
     return nas.Search(
         name="s",
         space=nas.spaces.MacroSpace((1, 8, 8), 10, max_layers=3),
-        evaluator=Constant(),
+        evaluator=Formula(),
         metrics=("accuracy", "parameters"),
         storage=f"sqlite:///{tmp_path}/nas.db",
         sampler="random",

@@ -1,0 +1,225 @@
+"""The commands: each parses its options, calls the package and prints what comes back.
+
+Only typer is imported here; a command imports what it needs when it runs, so that `--help`
+answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nas_optuna.cli.failure import MISUSED, tell
+from nas_optuna.cli.given import Given
+
+app = typer.Typer(
+    name="nas-optuna",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+INTERRUPTED = 130  # exit status of a shell's job after Ctrl-C
+
+
+class Device(StrEnum):
+    """Where networks are trained."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class Format(StrEnum):
+    """How a front is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
+StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.py", help="File that defines `search`.")]
+Storage = Annotated[str | None, typer.Option(metavar="URL", help="Database, if not the file's.")]
+Name = Annotated[str | None, typer.Option(metavar="NAME", help="Study, if not the file's.")]
+Trials = Annotated[int | None, typer.Option(metavar="N", min=1, help="Finished trials to add.")]
+Evaluations = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Networks to train; repeated and infeasible are free."),
+]
+Timeout = Annotated[
+    float | None, typer.Option(metavar="SECONDS", help="Start no further trial after so long.")
+]
+Sampler = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Strategy; `nas-optuna samplers` lists them.")
+]
+Seed = Annotated[int | None, typer.Option(metavar="N", min=0, help="Seed of the strategy.")]
+OnDevice = Annotated[Device | None, typer.Option(help="Where networks are trained.")]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and exit; an error is one line on stderr.
+
+    Args:
+        arguments: The words after `nas-optuna`; by default those this process got.
+
+    Raises:
+        SystemExit: Always, with the exit status: 0, 1 after an error, 2 after a wrong option,
+            130 or 143 after an interruption.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    # Typer wants a program's option before the command; here it may stand anywhere.
+    words = ["--debug"] * debug + [word for word in words if word != "--debug"]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show an arrow
+    try:
+        status = app(words, prog_name="nas-optuna", standalone_mode=False)
+    except typer.Abort:
+        raise SystemExit(INTERRUPTED) from None
+    except Exception as error:
+        raise SystemExit(tell(error, debug=debug)) from error
+    raise SystemExit(status or 0)
+
+
+@app.callback(invoke_without_command=True)
+def program(
+    context: typer.Context,
+    *,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+) -> None:
+    """Neural architecture search for people who use Optuna."""
+    context.obj = debug
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(MISUSED)
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    study: StudyFile,
+    *,
+    trials: Trials = None,
+    evaluations: Evaluations = None,
+    timeout: Timeout = None,
+    sampler: Sampler = None,
+    storage: Storage = None,
+    name: Name = None,
+    seed: Seed = None,
+    device: OnDevice = None,
+) -> int:
+    """Search: create the study, or continue the one that is there."""
+    from nas_optuna.cli.running import run_study
+
+    given = Given(
+        study=study, trials=trials, evaluations=evaluations, timeout=timeout, sampler=sampler,
+        storage=storage, name=name, seed=seed, device=device,
+    )  # fmt: skip
+    return run_study(given, create=True, debug=context.obj)
+
+
+@app.command()
+def resume(
+    context: typer.Context,
+    study: StudyFile,
+    *,
+    trials: Trials = None,
+    evaluations: Evaluations = None,
+    timeout: Timeout = None,
+    sampler: Sampler = None,
+    storage: Storage = None,
+    name: Name = None,
+    seed: Seed = None,
+    device: OnDevice = None,
+) -> int:
+    """Continue a study that is there."""
+    from nas_optuna.cli.running import run_study
+
+    given = Given(
+        study=study, trials=trials, evaluations=evaluations, timeout=timeout, sampler=sampler,
+        storage=storage, name=name, seed=seed, device=device,
+    )  # fmt: skip
+    return run_study(given, create=False, debug=context.obj)
+
+
+@app.command()
+def profile(
+    study: StudyFile,
+    *,
+    samples: Annotated[int, typer.Option(metavar="N", min=1, help="Networks to draw.")] = 200,
+) -> None:
+    """Show what networks cost and how many the limits let through."""
+    from nas_optuna.cli.views import print_profile
+
+    print_profile(Given(study=study), samples=samples)
+
+
+@app.command()
+def pareto(
+    study: StudyFile,
+    *,
+    storage: Storage = None,
+    name: Name = None,
+    form: Annotated[Format, typer.Option("--format", help="How to print it.")] = Format.TABLE,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Print the N most spread-out networks; by default 20 in a table, else all.",
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="METRIC=W,...", help="Weights of the score column."),
+    ] = None,
+) -> None:
+    """Print the Pareto front."""
+    from nas_optuna.cli.views import print_pareto
+
+    given = Given(study=study, storage=storage, name=name)
+    print_pareto(given, form=form, limit=limit, weights=weights)
+
+
+@app.command()
+def show(
+    study: StudyFile,
+    *,
+    trial: Annotated[int, typer.Option(metavar="N", min=0, help="Number of the trial.")],
+    storage: Storage = None,
+    name: Name = None,
+) -> None:
+    """Show one network: its nodes, metrics and learning curve."""
+    from nas_optuna.cli.views import show_trial
+
+    show_trial(Given(study=study, storage=storage, name=name), number=trial)
+
+
+@app.command()
+def samplers() -> None:
+    """List the search strategies."""
+    from nas_optuna.cli.views import list_samplers
+
+    list_samplers()
+
+
+@app.command()
+def spaces() -> None:
+    """List the search spaces."""
+    from nas_optuna.cli.views import list_spaces
+
+    list_spaces()
+
+
+@app.command()
+def evaluators() -> None:
+    """List the evaluators."""
+    from nas_optuna.cli.views import list_evaluators
+
+    list_evaluators()
