@@ -15,14 +15,51 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from nas_optuna.operations import Operation, operation
+from nas_optuna.operations import Operation, Setting, Shape, operation
 
-if TYPE_CHECKING:
-    from nas_optuna.architecture import Architecture, Node
+
+class GraphNode(Protocol):
+    """What the digest asks of a node."""
+
+    @property
+    def name(self) -> str:
+        """Name, for the edges alone."""
+
+    @property
+    def operation(self) -> str:
+        """Name in the table of operations."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the nodes before it."""
+
+    def complete(self) -> dict[str, Setting]:
+        """All settings, defaults filled in."""
+
+
+class Graph(Protocol):
+    """What the digest asks of an architecture; nodes stand after their inputs."""
+
+    @property
+    def nodes(self) -> Sequence[GraphNode]:
+        """The nodes, the output last."""
+
+    @property
+    def shapes(self) -> Mapping[str, Shape]:
+        """Output shapes by name."""
+
+    @property
+    def input_shape(self) -> Shape:
+        """Shape of one sample."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of logits."""
+
 
 Sum = tuple[int, ...]  # sorted indices of the terms it adds; () is zero
 _INPUT: Sum = (0,)
@@ -36,7 +73,7 @@ class _Term:
     inputs: tuple[Sum, ...]
 
 
-def canonical_digest(architecture: Architecture) -> str:
+def canonical_digest(architecture: Graph) -> str:
     """Return 32 hex digits, equal for functionally equal architectures.
 
     Args:
@@ -52,7 +89,7 @@ def canonical_digest(architecture: Architecture) -> str:
     return hashlib.sha256(repr((head, table)).encode()).hexdigest()[:32]
 
 
-def _fold(architecture: Architecture) -> tuple[list[_Term], Sum]:
+def _fold(architecture: Graph) -> tuple[list[_Term], Sum]:
     terms = [_Term("input", ())]
     values: dict[str, Sum] = {"input": _INPUT}
     shared: dict[_Term, int] = {}  # weight-free terms: the same on the same input is the same
@@ -81,7 +118,7 @@ def _folded_value(kind: Operation, inputs: tuple[Sum, ...]) -> Sum | None:
     return None
 
 
-def _label(architecture: Architecture, node: Node, inputs: tuple[Sum, ...]) -> str:
+def _label(architecture: Graph, node: GraphNode, inputs: tuple[Sum, ...]) -> str:
     label = f"{node.operation}{sorted(node.complete().items())}"
     if () in inputs:
         # A zero among the inputs has no term that would tell its shape.

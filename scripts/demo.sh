@@ -7,4 +7,5 @@ source scripts/setup.sh
 set_up dashboard
 # Networks this small train fastest on one thread.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-exec .venv/bin/nas-optuna run studies/digits.py "$@"
+.venv/bin/nas-optuna run studies/digits.py "$@"
+echo "(nas-optuna lives in .venv: source .venv/bin/activate)"

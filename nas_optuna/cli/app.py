@@ -194,11 +194,15 @@ def show(
     trial: Annotated[int, typer.Option(metavar="N", min=0, help="Number of the trial.")],
     storage: Storage = None,
     name: Name = None,
+    diagram: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw the network, too: a .svg or .png file."),
+    ] = None,
 ) -> None:
     """Show one network: its nodes, metrics and learning curve."""
     from nas_optuna.cli.views import show_trial
 
-    show_trial(Given(study=study, storage=storage, name=name), number=trial)
+    show_trial(Given(study=study, storage=storage, name=name), number=trial, diagram=diagram)
 
 
 @app.command()

@@ -6,6 +6,7 @@ import inspect
 import json
 import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from types import ModuleType
 
 import optuna
@@ -22,7 +23,7 @@ from nas_optuna.errors import SettingError
 from nas_optuna.models import node_parameters
 from nas_optuna.profiling import profile
 from nas_optuna.recording import DIGEST
-from nas_optuna.report import show
+from nas_optuna.report import diagram_png, diagram_svg, show
 from nas_optuna.search import Search
 from nas_optuna.spaces import UNBUILDABLE, Space
 
@@ -134,12 +135,13 @@ def print_profile(given: Given, *, samples: int) -> None:
         console.print(f"Tight: {found.advice}.", markup=False)
 
 
-def show_trial(given: Given, *, number: int) -> None:
+def show_trial(given: Given, *, number: int, diagram: Path | None = None) -> None:
     """Print one trial: its network, metrics and learning curve.
 
     Args:
         given: Study file and options.
         number: Number of the trial.
+        diagram: Where to draw the network, a `.svg` or `.png` file.
     """
     search = given.search()
     with database_errors(search.storage):
@@ -148,7 +150,29 @@ def show_trial(given: Given, *, number: int) -> None:
         text = show.trial_text(
             study, trial, _network(search, trial), constraints=search.constraints
         )
-    Console(highlight=False).print(text)
+    console = Console(highlight=False)
+    console.print(text)
+    if diagram is not None:
+        _draw(trial, diagram)
+        console.print(f"Drawn in {diagram}.")
+
+
+def _draw(trial: FrozenTrial, file: Path) -> None:
+    architecture = show.architecture_of(trial)
+    if architecture is None:
+        raise SettingError(
+            f"Trial {trial.number} has no graph to draw: its space returns a module. "
+            "A space written with nas_optuna.ArchitectureBuilder has one."
+        )
+    if file.suffix not in (".svg", ".png"):
+        raise SettingError(f"A diagram is a .svg or .png file, got {str(file)!r}.")
+    try:
+        if file.suffix == ".svg":
+            file.write_text(diagram_svg(architecture), encoding="utf-8")
+        else:
+            diagram_png(architecture, file)
+    except OSError as error:
+        raise SettingError(f"Cannot write {str(file)!r}: {error.strerror}.") from error
 
 
 def _network(search: Search, trial: FrozenTrial) -> RenderableType | None:

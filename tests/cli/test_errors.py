@@ -65,7 +65,7 @@ CASES = {
     "other directions": ("run other_directions.py", "directions ['maximize', 'minimize', "),
     "other metrics": ("resume other_metrics.py", "metrics ['accuracy', 'latency_ms', "),
     "other space": ("run other_space.py", "made with space"),
-    "other limits": ("resume other_limits.py", "limits {"),
+    "other limits": ("resume other_limits.py", "max_parameters 1000, not 2000"),
     "no such study": ("resume small.py --name big", "There is no study 'big'"),
     "no such trial": ("show small.py --trial 99", "no trial 99; it has 0 to 7"),
     "negative trials": ("run small.py --trials -1", "'--trials'"),

@@ -83,6 +83,25 @@ def test_show_a_trained_network(views, trials):
     assert max(map(len, shown.out.splitlines())) <= 80
 
 
+@pytest.mark.parametrize(("name", "begins"), [("n.svg", b"<svg"), ("n.png", b"\x89PNG")])
+def test_show_draws_the_network(views, trials, tmp_path, name, begins):
+    file = tmp_path / name
+    shown = views("show", "--trial", trials[0].number, "--diagram", file)
+    assert shown.status == 0
+    assert shown.out.rstrip().endswith(name + ".")
+    assert file.read_bytes().startswith(begins)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("n.jpg", "a .svg or .png file"), ("nowhere/n.svg", "Cannot write")]
+)
+def test_a_diagram_that_cannot_be_drawn_is_one_line(views, trials, tmp_path, name, says):
+    shown = views("show", "--trial", trials[0].number, "--diagram", tmp_path / name)
+    assert shown.status == 1
+    assert says in shown.err
+    assert shown.err.count("\n") == 1
+
+
 def test_show_an_infeasible_network(views, trials):
     trial = first(trials, "nas:infeasible")
     shown = views("show", "--trial", trial.number)
