@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         evaluators,
         models,
         profiling,
+        pruners,
         report,
         samplers,
         spaces,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from nas_optuna.constraints import SearchConstraints
     from nas_optuna.escape import Escape
     from nas_optuna.metrics import METRICS, Metric, Metrics
+    from nas_optuna.models import LatencyTable
     from nas_optuna.objective import LatencySettings, Objective
     from nas_optuna.search import Search
 
@@ -29,14 +31,15 @@ __version__ = "0.1.0"
 
 # Resolved on first use, so that `import nas_optuna` costs no torch.
 _MODULES = (
-    "data", "errors", "evaluators", "models", "profiling", "report", "samplers", "spaces",
-    "storage",
+    "data", "errors", "evaluators", "models", "profiling", "pruners", "report", "samplers",
+    "spaces", "storage",
 )  # fmt: skip
 _NAMES = {
     "Architecture": "architecture",
     "ArchitectureBuilder": "builder",
     "Escape": "escape",
     "LatencySettings": "objective",
+    "LatencyTable": "models",
     "METRICS": "metrics",
     "Metric": "metrics",
     "Metrics": "metrics",
@@ -51,6 +54,7 @@ __all__ = [
     "ArchitectureBuilder",
     "Escape",
     "LatencySettings",
+    "LatencyTable",
     "Metric",
     "Metrics",
     "Objective",
@@ -61,6 +65,7 @@ __all__ = [
     "evaluators",
     "models",
     "profiling",
+    "pruners",
     "report",
     "samplers",
     "spaces",

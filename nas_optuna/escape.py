@@ -48,7 +48,7 @@ class Escape:
         trials = study.get_trials(deepcopy=False)
         if any(t.state is TrialState.WAITING for t in trials):
             return
-        told = [t for t in trials if t.state is TrialState.COMPLETE]
+        told = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
         if repeats_in_a_row(told) < self._patience:
             return
         seen = {t.user_attrs[DIGEST] for t in told if DIGEST in t.user_attrs}

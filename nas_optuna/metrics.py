@@ -47,6 +47,8 @@ METRICS: dict[str, Metric] = {
         Metric("flops", "", "minimize", 1e15, "floating-point operations of one forward pass"),
         Metric("memory_mb", "MB", "minimize", 1e6, "peak memory of one forward pass"),
         Metric("layers", "", "minimize", 1e6, "operations with weights on the longest path"),
+        # What a score without training tells is the order of networks, and no share of anything.
+        Metric("proxy", "", "maximize", -1e12, "score without training; ranks, measures nothing"),
     )
 }
 

@@ -8,42 +8,32 @@ is answered from the cache. See `Objective`.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
 import optuna
 import torch
+from optuna.pruners import BasePruner
+from optuna.trial import TrialState
 
 from nas_optuna.candidates import Proposal, propose
 from nas_optuna.constraints import SearchConstraints, explain
 from nas_optuna.errors import SettingError
 from nas_optuna.evaluators import Candidate, Evaluator
 from nas_optuna.metrics import Direction, Metrics, metric
-from nas_optuna.models import Cost, measure_latency
-from nas_optuna.models.latency import device_name
-from nas_optuna.recording import TrialRecord
+from nas_optuna.models import Cost, LatencyTable
+from nas_optuna.pruners import should_prune
+from nas_optuna.recording import CACHED, COSTS, CURVE, DIGEST, EPOCHS, NOTES, SECONDS, TrialRecord
 from nas_optuna.spaces import UNBUILDABLE, Space, as_space
 from nas_optuna.storage import EvaluationCache, EvaluationKey
+from nas_optuna.timing import LatencySettings as LatencySettings
+from nas_optuna.timing import Stopwatch
 
 DEFAULT_METRICS = ("accuracy", "latency_ms", "parameters")
 _COSTS = frozenset(Cost.__dataclass_fields__)
-
-
-@dataclass(frozen=True, slots=True)
-class LatencySettings:
-    """How latency is measured; part of the cache's key.
-
-    Args:
-        batch_size: Samples in one pass.
-        threads: Threads on the CPU. One is the steadiest, and what a busy server has to spare.
-        seconds: Least time spent measuring one network.
-    """
-
-    batch_size: int = 1
-    threads: int = 1
-    seconds: float = 0.1
 
 
 class Objective:
@@ -60,11 +50,15 @@ class Objective:
         metrics: What is returned to the study, in order; names of `nas_optuna.METRICS`. Their
             directions are fixed.
         constraints: Limits; None for none.
-        latency: How latency is measured.
+        latency: How latency is measured, or a `nas_optuna.LatencyTable` that predicts it.
+        pruner: Stops trainings early: `nas_optuna.pruners.ParetoPruner` or one of Optuna's. The
+            study's own is not asked. See `nas_optuna.pruners.should_prune` for what is compared.
+            An architecture that was pruned in a study is not trained again in it.
 
     Raises:
         UnknownNameError: A metric is unknown.
-        SettingError: No metric, one named twice, or one that nothing here can measure.
+        SettingError: No metric, one named twice, or one that nothing here can measure; a pruner
+            that is none, or accuracy, which it goes by, is no metric.
 
     Example:
         >>> import nas_optuna as nas
@@ -84,13 +78,15 @@ class Objective:
         evaluator: Evaluator,
         metrics: Sequence[str] = DEFAULT_METRICS,
         constraints: SearchConstraints | None = None,
-        latency: LatencySettings | None = None,
+        latency: LatencySettings | LatencyTable | None = None,
+        pruner: BasePruner | None = None,
     ) -> None:
         self.space = _as_space(space, evaluator)
         self.evaluator = evaluator
         self.metrics = (metrics,) if isinstance(metrics, str) else tuple(metrics)
         self.constraints = constraints
-        self.latency = latency or LatencySettings()
+        self.latency: LatencySettings | LatencyTable = latency or LatencySettings()
+        self.pruner = _checked(pruner, self.metrics)
         if not self.metrics or len(set(self.metrics)) < len(self.metrics):
             raise SettingError(f"metrics must name each metric once, got {self.metrics}.")
         measurable = {*_COSTS, "latency_ms", *evaluator.provides}
@@ -115,7 +111,7 @@ class Objective:
         """Judge a trial; returns one value per metric.
 
         Raises:
-            optuna.TrialPruned: The evaluator was told to stop.
+            optuna.TrialPruned: The pruner or the evaluator stopped the training.
         """
         record = TrialRecord(trial)
         try:
@@ -132,7 +128,10 @@ class Objective:
             values |= self._latency(record, cache, proposal.candidate)
             if self._breaks(values):
                 return self._infeasible(record, values)
-            values |= self._evaluate(record, cache, proposal.candidate).values
+            values |= self._evaluate(trial, record, cache, proposal.candidate).values
+        except optuna.TrialPruned:
+            record.constraints(self._violations(values))
+            raise
         except torch.OutOfMemoryError as error:
             return self._infeasible(record, values, out_of_memory=str(error))
         except RuntimeError as error:
@@ -140,10 +139,19 @@ class Objective:
             if "not enough memory" in str(error):
                 return self._infeasible(record, values, out_of_memory=str(error))
             return self._infeasible(record, values, unbuildable=str(error))
-        if self._breaks(values):
-            return self._infeasible(record, values)
-        record.constraints(self._violations(values))
-        return self._told(values)
+        return self._judged(record, values)
+
+    def _judged(
+        self, record: TrialRecord, values: Mapping[str, float]
+    ) -> float | tuple[float, ...]:
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}
+        wrong = [name for name in self.metrics if name in values and name not in finite]
+        if wrong:  # Optuna would fail the trial, and samplers learn nothing from that
+            return self._infeasible(record, finite, unbuildable=f"{wrong[0]} is not finite")
+        if self._breaks(finite):
+            return self._infeasible(record, finite)
+        record.constraints(self._violations(finite))
+        return self._told(finite)
 
     def proposal(self, params: Mapping[str, Any]) -> Proposal | None:
         """Return what the space makes of `params` if it is within all limits known by counting."""
@@ -188,33 +196,16 @@ class Objective:
     def _latency(
         self, record: TrialRecord, cache: EvaluationCache, candidate: Candidate
     ) -> dict[str, float]:
-        """Measure latency if someone asks for it and the evaluator does not bring it."""
+        """Ask for the latency if someone wants it and the evaluator does not bring it."""
         asked = "latency_ms" in self.metrics or "max_latency_ms" in self.limits
         if not asked or "latency_ms" in self.evaluator.provides:
             return {}
-        device, threads = self.latency_device, self.latency.threads
-        key = EvaluationKey(
-            digest=candidate.key,
-            evaluator=f"latency b{self.latency.batch_size} t{threads} s{self.latency.seconds:g}",
-            data=f"{device_name(device)} {self.space.input_shape}",
-            seed=0,
-        )
-        measured = cache.get(key)
-        if measured is None:
-            latency = measure_latency(
-                candidate.build(),
-                self.space.input_shape,
-                device=device,
-                batch_size=self.latency.batch_size,
-                threads=threads,
-                seconds=self.latency.seconds,
-            )
-            measured = Metrics(
-                {"latency_ms": latency.median_ms}, notes={"iqr_ms": f"{latency.iqr_ms:.6f}"}
-            )
-            measured = cache.put(key, measured)
-        record.latency(measured, threads=threads, device=device_name(device))
-        return dict(measured.values)
+        return dict(self.stopwatch.recorded(candidate, cache, record).values)
+
+    @cached_property
+    def stopwatch(self) -> Stopwatch:
+        """What tells the latency of a candidate."""
+        return Stopwatch(self.latency, self.space.input_shape, self.latency_device)
 
     @cached_property
     def latency_device(self) -> torch.device:
@@ -230,23 +221,104 @@ class Objective:
         return torch.device("cpu")
 
     def _evaluate(
-        self, record: TrialRecord, cache: EvaluationCache, candidate: Candidate
+        self,
+        trial: optuna.Trial,
+        record: TrialRecord,
+        cache: EvaluationCache,
+        candidate: Candidate,
     ) -> Metrics:
-        identity = self.evaluator.identity()
+        predicted = self._predict(trial, record, candidate)
+        if predicted is not None:
+            return predicted
+        measuring = self.evaluator.measuring
+        identity = measuring.identity()
         key = EvaluationKey(
             digest=candidate.key,
-            evaluator=self.evaluator.fingerprint,
+            evaluator=measuring.fingerprint,
             data=str(identity.get("data", "")),
             seed=int(cast(int, identity.get("seed", 0))),
         )
-        stored = cache.get(key)
+        stored = cache.get(key) if measuring.cacheable else None
         if stored is not None:
             record.evaluated(stored, cached=True)
             return stored
-        metrics = self.evaluator.evaluate(candidate, record.report)
-        metrics = cache.put(key, metrics)
+        if self.pruner is not None:
+            stopped = _pruned_before(trial, candidate.key)
+            if stopped is not None:
+                record.evaluated(stopped, cached=True)
+                raise optuna.TrialPruned
+        metrics = self._train(trial, record, candidate)
+        if measuring.cacheable:
+            metrics = cache.put(key, metrics)
         record.evaluated(metrics, cached=False)
         return metrics
+
+    def _predict(
+        self, trial: optuna.Trial, record: TrialRecord, candidate: Candidate
+    ) -> Metrics | None:
+        """Ask the evaluator for an estimate, which is marked and never stored as a result."""
+        study, states = trial.study, (TrialState.COMPLETE,)
+        predicted = self.evaluator.predict(
+            candidate,
+            trial.user_attrs[COSTS],
+            lambda: study.get_trials(deepcopy=False, states=states),
+        )
+        if predicted is not None:
+            record.predicted(predicted)
+        return predicted
+
+    def _train(self, trial: optuna.Trial, record: TrialRecord, candidate: Candidate) -> Metrics:
+        """Let the evaluator judge, under the pruner's eyes; what was spent is kept either way."""
+        began = time.perf_counter()
+        curve: list[float] = []
+
+        def watch(step: int, accuracy: float) -> None:
+            record.report(step, accuracy)
+            curve.append(accuracy)
+            if self.pruner is not None and self._prunes(trial, self.pruner):
+                raise optuna.TrialPruned
+
+        try:
+            return self.evaluator.evaluate(candidate, watch)
+        except optuna.TrialPruned:
+            seconds = time.perf_counter() - began
+            spent = Metrics({}, len(curve), seconds, tuple(curve), {"stopped": "pruned"})
+            record.evaluated(spent, cached=False)
+            raise
+
+    def _prunes(self, trial: optuna.Trial, pruner: BasePruner) -> bool:
+        try:
+            return should_prune(trial, pruner, metrics=self.metrics)
+        except RuntimeError as error:  # which would otherwise pass for one of the network's
+            raise SettingError(f"The pruner {type(pruner).__name__} failed: {error}") from error
+
+
+def _checked(pruner: BasePruner | None, metrics: Sequence[str]) -> BasePruner | None:
+    if pruner is not None and not isinstance(pruner, BasePruner):
+        raise SettingError(
+            f"pruner must be an Optuna pruner or nas.pruners.ParetoPruner(), got {pruner!r}."
+        )
+    if pruner is not None and "accuracy" not in metrics:
+        raise SettingError(
+            f"A pruner goes by the accuracy, which is none of the metrics {tuple(metrics)}; "
+            "add it, or leave the pruner out."
+        )
+    return pruner
+
+
+def _pruned_before(trial: optuna.Trial, key: str) -> Metrics | None:
+    """What an earlier trial spent on the same network until it was pruned."""
+    for earlier in trial.study.get_trials(deepcopy=False, states=(TrialState.PRUNED,)):
+        attrs = earlier.user_attrs
+        if attrs.get(DIGEST) == key and CACHED not in attrs and CURVE in attrs:
+            return Metrics(
+                {},
+                epochs=attrs[EPOCHS],
+                seconds=attrs[SECONDS],
+                curve=tuple(attrs[CURVE]),
+                notes=attrs.get(NOTES, {}),
+            )
+    return None
 
 
 def _as_space(space: Space | Callable[[Any], Any], evaluator: Evaluator) -> Space:

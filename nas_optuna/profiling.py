@@ -10,7 +10,6 @@ import numpy as np
 from nas_optuna.candidates import Proposal, propose_params
 from nas_optuna.constraints import LIMITS, SearchConstraints
 from nas_optuna.errors import SpaceError
-from nas_optuna.models import measure_latency
 from nas_optuna.objective import Objective
 from nas_optuna.spaces import UNBUILDABLE
 
@@ -149,11 +148,5 @@ def _row(name: str, values: list[float], limit: float | None) -> CostRow:
 
 
 def _latency(objective: Objective, proposal: Proposal) -> float:
-    return measure_latency(
-        proposal.candidate.build(),
-        objective.space.input_shape,
-        device=objective.latency_device,
-        threads=objective.latency.threads,
-        batch_size=objective.latency.batch_size,
-        seconds=_LATENCY_SECONDS,
-    ).median_ms
+    stopwatch = objective.stopwatch.within(_LATENCY_SECONDS)
+    return stopwatch.latency(proposal.candidate).values["latency_ms"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import optuna
 
@@ -13,13 +14,15 @@ from nas_optuna.metrics import Metrics
 ARCHITECTURE = "nas:architecture"  # JSON text
 DIGEST = "nas:digest"
 COSTS = "nas:costs"  # by metric name
-LATENCY = "nas:latency"  # median_ms, iqr_ms, threads, device
+LATENCY = "nas:latency"  # median_ms, iqr_ms or the table that predicts, threads, device
 INFEASIBLE = "nas:infeasible"  # why, in words; absent if feasible
 CACHED = "nas:cached"  # true if the values come from an earlier evaluation
 EPOCHS = "nas:epochs"  # what the evaluation cost, also where it was answered from the cache
 SECONDS = "nas:seconds"
 CURVE = "nas:curve"  # validation accuracy after each epoch
 NOTES = "nas:notes"
+MEASURED = "nas:measured"  # what the evaluator measured, by metric name
+PREDICTED = "nas:predicted"  # true if the evaluator estimated the values and measured nothing
 
 
 class TrialRecord:
@@ -43,16 +46,13 @@ class TrialRecord:
         self._trial.set_user_attr(COSTS, dict(values))
 
     def latency(self, measured: Metrics, *, threads: int, device: str) -> None:
-        """Keep the measured latency with its spread and where it was measured."""
-        self._trial.set_user_attr(
-            LATENCY,
-            {
-                "median_ms": measured.values["latency_ms"],
-                "iqr_ms": float(measured.notes.get("iqr_ms", "nan")),
-                "threads": threads,
-                "device": device,
-            },
-        )
+        """Keep the latency with its spread, or the table it is from, and where it was measured."""
+        kept: dict[str, Any] = {"median_ms": measured.values["latency_ms"]}
+        if "table" in measured.notes:
+            kept["table"] = measured.notes["table"]
+        else:
+            kept["iqr_ms"] = float(measured.notes.get("iqr_ms", "nan"))
+        self._trial.set_user_attr(LATENCY, {**kept, "threads": threads, "device": device})
 
     def report(self, step: int, accuracy: float) -> None:
         """Keep one point of the learning curve while the trial runs.
@@ -70,8 +70,17 @@ class TrialRecord:
             self._trial.set_user_attr(CACHED, True)
         if metrics.curve:
             self._trial.set_user_attr(CURVE, [round(value, 6) for value in metrics.curve])
+        if metrics.values:
+            self._trial.set_user_attr(MEASURED, dict(metrics.values))
         if metrics.notes:
             self._trial.set_user_attr(NOTES, dict(metrics.notes))
+
+    def predicted(self, metrics: Metrics) -> None:
+        """Mark the trial as one whose values are an estimate; its spread is in the notes."""
+        self._trial.set_user_attr(PREDICTED, True)
+        self._trial.set_user_attr(EPOCHS, metrics.epochs)
+        self._trial.set_user_attr(SECONDS, round(metrics.seconds, 4))
+        self._trial.set_user_attr(NOTES, dict(metrics.notes))
 
     def infeasible(self, violations: Mapping[str, float], reason: str) -> None:
         """Mark the trial as infeasible, with the reason in words and the violations graded."""

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 import optuna
+from optuna.pruners import BasePruner, NopPruner
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_optuna import samplers
@@ -18,12 +19,14 @@ from nas_optuna.errors import SettingError, StudyMismatchError, check_name
 from nas_optuna.escape import Escape
 from nas_optuna.evaluators import Evaluator
 from nas_optuna.interruption import Interruption
-from nas_optuna.objective import DEFAULT_METRICS, LatencySettings, Objective
+from nas_optuna.models import LatencyTable
+from nas_optuna.objective import DEFAULT_METRICS, Objective
 from nas_optuna.profiling import require_feasible
-from nas_optuna.recording import CACHED, EPOCHS
+from nas_optuna.recording import CACHED, EPOCHS, PREDICTED
 from nas_optuna.spaces import Space
 from nas_optuna.storage import Storage, mask, ownership
 from nas_optuna.storage import open as open_storage
+from nas_optuna.timing import LatencySettings
 
 QUESTION = "nas:search"  # study attribute: what was asked, compared when a study is resumed
 Callback = Callable[[optuna.Study, FrozenTrial], None]
@@ -44,7 +47,8 @@ class Search:
         trials: Finished trials that a run adds by default; the strategy plans for as many.
         timeout: Seconds after which a run starts no further trial; None for no end.
         storage: URL of the database.
-        latency: How latency is measured.
+        pruner: Stops trainings early; see `Objective`.
+        latency: How latency is measured, or a `nas_optuna.LatencyTable` that predicts it.
         weights: Weight of each metric in the score column; see `report.scores`.
 
     Raises:
@@ -74,7 +78,8 @@ class Search:
     trials: int = 50
     timeout: float | None = None
     storage: str = "sqlite:///nas.db"
-    latency: LatencySettings = field(default_factory=LatencySettings)
+    pruner: BasePruner | None = None
+    latency: LatencySettings | LatencyTable = field(default_factory=LatencySettings)
     weights: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
@@ -88,7 +93,12 @@ class Search:
     def objective(self) -> Objective:
         """What is optimised."""
         return Objective(
-            self.space, self.evaluator, self.metrics, self.constraints, latency=self.latency
+            self.space,
+            self.evaluator,
+            self.metrics,
+            self.constraints,
+            latency=self.latency,
+            pruner=self.pruner,
         )
 
     def on(self, device: str) -> Search:
@@ -106,12 +116,14 @@ class Search:
         if self.name in optuna.get_all_study_names(opened):
             return self._load(opened)
         require_feasible(self.objective)
+        question = self._question()
         with _quiet():
             try:
                 study = optuna.create_study(
                     study_name=self.name,
                     directions=self.objective.directions,
                     sampler=self._sampler(self.trials),
+                    pruner=NopPruner(),  # the objective asks its own
                     storage=opened,
                 )
             except optuna.exceptions.DuplicatedStudyError:  # another worker was faster
@@ -119,7 +131,7 @@ class Search:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                 study.set_metric_names(list(self.objective.metrics))
-            study.set_user_attr(QUESTION, self._question())
+            study.set_user_attr(QUESTION, question)
         return study
 
     def load(self) -> optuna.Study:
@@ -138,7 +150,7 @@ class Search:
                 f"There is no study {self.name!r} in {mask(self.storage)} "
                 f"({', '.join(known) or 'it is empty'}); `nas-optuna run` makes one."
             )
-        study = optuna.load_study(study_name=self.name, storage=opened)
+        study = optuna.load_study(study_name=self.name, storage=opened, pruner=NopPruner())
         planned = self._check_same_question(study)
         study.sampler = self._sampler(planned)
         return study
@@ -155,6 +167,7 @@ class Search:
             "metrics": list(objective.metrics),
             "evaluator": f"{self.evaluator.name} {self.evaluator.fingerprint}",
             "limits": objective.limits,
+            "latency": _told_by(self.latency),
             "trials": self.trials,
         }
 
@@ -167,9 +180,11 @@ class Search:
             differs.append(f"directions {directions}, not {self.objective.directions}")
         elif study.metric_names not in (None, list(self.objective.metrics)):
             differs.append(f"metrics {study.metric_names}, not {list(self.objective.metrics)}")
-        for key in ("space", "evaluator", "limits"):
+        for key in ("space", "evaluator", "latency"):
             if key in asked and asked[key] != ours[key]:
                 differs.append(f"{key} {asked[key]}, not {ours[key]}")
+        for name, old, new in _changed_limits(asked.get("limits", {}), ours["limits"]):
+            differs.append(f"{name} {old}, not {new}")
         if differs:
             raise StudyMismatchError(
                 f"Study {self.name!r} in {mask(self.storage)} was made with "
@@ -194,7 +209,8 @@ class Search:
         Args:
             study: From `create` or `load`.
             trials: Finished trials that this call adds; `self.trials` if nothing else is given.
-            evaluations: Networks that this call trains; repeats and infeasible ones are free.
+            evaluations: Networks that this call trains; repeats, predicted and infeasible ones
+                are free.
             timeout: Seconds after which no further trial starts.
             callbacks: Called after each trial with the study and the trial.
 
@@ -218,6 +234,19 @@ class Search:
         _run(study, self.objective, timeout, [escape, *callbacks, budget])
 
 
+def _told_by(latency: LatencySettings | LatencyTable) -> str:
+    """What must not change in a study: predictions and measurements do not compare."""
+    return f"table {latency.fingerprint}" if isinstance(latency, LatencyTable) else "measured"
+
+
+def _changed_limits(
+    asked: Mapping[str, float], ours: Mapping[str, float]
+) -> Iterator[tuple[str, float | None, float | None]]:
+    for name in {**asked, **ours}:
+        if asked.get(name) != ours.get(name):
+            yield name, asked.get(name), ours.get(name)
+
+
 class _Budget:
     """Counts what this call added and stops the study when it is enough."""
 
@@ -231,7 +260,8 @@ class _Budget:
     def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
         if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
             self._done += 1
-            self._trained += EPOCHS in trial.user_attrs and CACHED not in trial.user_attrs
+            free = CACHED in trial.user_attrs or PREDICTED in trial.user_attrs
+            self._trained += EPOCHS in trial.user_attrs and not free
         enough = self._trials is not None and self._done >= self._trials
         if self._evaluations is not None:
             # In a space without an unseen network no budget of evaluations is ever used up.

@@ -198,6 +198,18 @@ def test_a_network_that_fails_on_the_device_is_infeasible_and_the_run_goes_on(er
     assert study.best_trials == []
 
 
+def test_a_value_that_is_not_finite_is_infeasible():
+    class NaN(Formula):
+        def evaluate(self, candidate, report):
+            return Metrics({"accuracy": float("nan"), "loss": float("inf")})
+
+    study = run(nas.Objective(SPACE, NaN(), ("accuracy", "loss", "flops")), 3)
+    for trial in study.trials:
+        assert trial.user_attrs["nas:infeasible"] == "accuracy is not finite"
+        assert trial.values[:2] == [0.0, 1000.0]
+        assert trial.constraints["build"] == 1.0
+
+
 def test_a_bug_in_the_users_code_ends_the_run():
     def space(trial):
         trial.suggest_int("width", 1, 4)

@@ -106,7 +106,7 @@ def test_another_question_is_not_continued(search):
         "directions": {"metrics": ("accuracy", "flops")},
         "metrics": {"metrics": ("accuracy", "parameters", "flops")},
         "space": {"space": MacroSpace((1, 8, 8), 10, max_layers=5, widths=(8, 16))},
-        "limits": {"constraints": nas.SearchConstraints()},
+        "max_parameters None, not 50000000": {"constraints": nas.SearchConstraints()},
         "evaluator": {"evaluator": nas.evaluators.FullTraining("digits", epochs=1)},
     }
     for part, change in changed.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
@@ -13,12 +13,16 @@ from nas_optuna.metrics import Metrics
 
 if TYPE_CHECKING:
     import torch
+    from optuna.trial import FrozenTrial
     from torch import nn
 
     from nas_optuna.architecture import Architecture
 
 Report: TypeAlias = Callable[[int, float], None]
 """Called with the epoch, from 1, and the validation accuracy; may raise `optuna.TrialPruned`."""
+
+Finished: TypeAlias = "Callable[[], Sequence[FrozenTrial]]"
+"""Returns the finished trials of a study, by number."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class Evaluator(ABC):
 
     name: ClassVar[str]
     provides: ClassVar[frozenset[str]]  # names of the metrics in `Metrics.values`
+    cacheable: ClassVar[bool] = True  # whether equal keys give equal results
 
     @abstractmethod
     def identity(self) -> Mapping[str, Any]:
@@ -61,6 +66,28 @@ class Evaluator(ABC):
         Returns:
             A value for each metric in `provides`, and what the evaluation cost.
         """
+
+    def predict(
+        self, candidate: Candidate, costs: Mapping[str, float], finished: Finished
+    ) -> Metrics | None:
+        """Estimate what `evaluate` would return, if that can be done well enough.
+
+        Args:
+            candidate: The network.
+            costs: Its costs known without training, by metric name.
+            finished: Returns the finished trials of the study, by number. The estimate depends
+                on nothing else that changes, so that a resumed study goes on as it would have.
+
+        Returns:
+            Metrics with the note `predicted`, which are told to the study, marked, and never
+            stored as a result; None to have the candidate evaluated.
+        """
+        return None
+
+    @property
+    def measuring(self) -> Evaluator:
+        """The evaluator whose results `evaluate` returns, and under which they are stored."""
+        return self
 
     @abstractmethod
     def on(self, device: str | torch.device) -> Self:

@@ -21,6 +21,9 @@ from nas_optuna.models.network import example_input
 from nas_optuna.models.operations import make
 from nas_optuna.operations import Setting, Shape
 
+# Operation, all settings sorted by name, and input shapes: what a node costs depends on no more.
+NodeKey = tuple[str, tuple[tuple[str, Setting], ...], tuple[Shape, ...]]
+
 _BYTES = 4  # float32
 _MB = 1e6
 
@@ -83,9 +86,10 @@ def _counted(model: nn.Module, flops: int, peak_bytes: int) -> _Counted:
 
 
 @lru_cache(maxsize=100_000)
-def _node_cost(
+def node_cost(
     operation: str, settings: tuple[tuple[str, Setting], ...], inputs: tuple[Shape, ...]
 ) -> _Counted:
+    """Count what one node costs, given its `NodeKey`."""
     meta = torch.device("meta")
     with torch.no_grad(), meta:
         module = make(operation, dict(settings), inputs).eval()
@@ -121,16 +125,21 @@ def node_parameters(architecture: Architecture) -> dict[str, int]:
     return {node.name: c.parameters for node, c in zip(architecture.nodes, counted, strict=True)}
 
 
-def _count_nodes(architecture: Architecture) -> list[_Counted]:
+def node_keys(architecture: Architecture) -> list[NodeKey]:
+    """What the cost of each node depends on, in the order of the nodes."""
     shapes = architecture.shapes
     return [
-        _node_cost(
+        (
             node.operation,
             tuple(sorted(node.complete().items())),
             tuple(shapes[name] for name in node.inputs),
         )
         for node in architecture.nodes
     ]
+
+
+def _count_nodes(architecture: Architecture) -> list[_Counted]:
+    return [node_cost(*key) for key in node_keys(architecture)]
 
 
 def _peak_bytes(architecture: Architecture, counted: list[_Counted]) -> int:

@@ -205,6 +205,8 @@ def _measured(trial: FrozenTrial, names: Sequence[str]) -> dict[str, float]:
 
 def _measurement(latency: Mapping[str, Any]) -> str:
     threads = f"{latency['threads']} thread{'s' if latency['threads'] != 1 else ''}"
+    if "table" in latency:
+        return f"predicted by {latency['table']}, {threads}, {latency['device']}"
     spread = format_value("latency_ms", latency["iqr_ms"])
     return f"IQR {spread}, {threads}, {latency['device']}"
 

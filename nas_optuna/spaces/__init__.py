@@ -2,6 +2,7 @@
 
 from nas_optuna.spaces.base import UNBUILDABLE, FunctionSpace, Space, as_space
 from nas_optuna.spaces.darts import DartsSpace
+from nas_optuna.spaces.encoding import Encoding, encode
 from nas_optuna.spaces.macro import MacroSpace
 from nas_optuna.spaces.mixed import MixedSpace
 from nas_optuna.spaces.mlp import MLPSpace
@@ -12,6 +13,7 @@ from nas_optuna.spaces.transformer import TransformerSpace
 __all__ = [
     "UNBUILDABLE",
     "DartsSpace",
+    "Encoding",
     "FunctionSpace",
     "MLPSpace",
     "MacroSpace",
@@ -22,4 +24,5 @@ __all__ = [
     "Space",
     "TransformerSpace",
     "as_space",
+    "encode",
 ]

@@ -44,7 +44,7 @@ class Chain:
         return int(number) if own else None
 
 
-class Genome(Protocol):
+class GeneticSpace(Protocol):
     """What variation asks of a space."""
 
     @property
@@ -63,12 +63,12 @@ class Genome(Protocol):
         """Make a genome whole; see `Space.complete`."""
 
 
-def live_genes(space: Genome, params: Mapping[str, Any]) -> list[str]:
+def live_genes(space: GeneticSpace, params: Mapping[str, Any]) -> list[str]:
     """Names of the genes that count: those of layers beyond the length of their chain do not."""
     return [name for name in params if name in space.genes and not _idle(space, params, name)]
 
 
-def _idle(space: Genome, params: Mapping[str, Any], gene: str) -> bool:
+def _idle(space: GeneticSpace, params: Mapping[str, Any], gene: str) -> bool:
     for chain in space.chains:
         layer = chain.layer_of(gene)
         if layer is not None and layer >= params.get(chain.length, math.inf):
@@ -76,7 +76,7 @@ def _idle(space: Genome, params: Mapping[str, Any], gene: str) -> bool:
     return False
 
 
-def neighbours(space: Genome, params: Mapping[str, Any]) -> Iterator[Params]:
+def neighbours(space: GeneticSpace, params: Mapping[str, Any]) -> Iterator[Params]:
     """Go through all genomes that differ in one finite gene, those of live genes first."""
     live = live_genes(space, params)
     idle = [name for name in params if name in space.genes and name not in live]
@@ -97,7 +97,7 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def change_gene(
-    space: Genome, params: Mapping[str, Any], rng: np.random.Generator, among: list[str]
+    space: GeneticSpace, params: Mapping[str, Any], rng: np.random.Generator, among: list[str]
 ) -> Params | None:
     """Give one of the genes `among` another value; None if none of them has another."""
     open_genes = [name for name in among if cardinality(space.genes[name]) > 1]
@@ -111,7 +111,7 @@ def change_gene(
 
 
 def insert_layer(
-    space: Genome, params: Mapping[str, Any], rng: np.random.Generator
+    space: GeneticSpace, params: Mapping[str, Any], rng: np.random.Generator
 ) -> Params | None:
     """Put a random layer between two; None if every chain is as long as it may be."""
     chain = _open_chain(space, params, rng, change=1)
@@ -127,7 +127,7 @@ def insert_layer(
 
 
 def remove_layer(
-    space: Genome, params: Mapping[str, Any], rng: np.random.Generator
+    space: GeneticSpace, params: Mapping[str, Any], rng: np.random.Generator
 ) -> Params | None:
     """Take a layer out; None if every chain is as short as it may be."""
     chain = _open_chain(space, params, rng, change=-1)
@@ -145,7 +145,7 @@ def remove_layer(
 
 
 def _open_chain(
-    space: Genome, params: Mapping[str, Any], rng: np.random.Generator, change: int
+    space: GeneticSpace, params: Mapping[str, Any], rng: np.random.Generator, change: int
 ) -> Chain | None:
     chains = [
         chain
@@ -157,7 +157,7 @@ def _open_chain(
 
 
 def _renumber(
-    space: Genome,
+    space: GeneticSpace,
     params: Mapping[str, Any],
     chain: Chain,
     number: Callable[[int], int | None],
@@ -184,7 +184,7 @@ def _renumber(
 
 
 def crossover(
-    space: Genome, a: Mapping[str, Any], b: Mapping[str, Any], rng: np.random.Generator
+    space: GeneticSpace, a: Mapping[str, Any], b: Mapping[str, Any], rng: np.random.Generator
 ) -> Params:
     """Take each gene from one of two parents; genes of one scope (`layer3.`) stay together."""
     child: Params = {}
