@@ -24,7 +24,7 @@ from nas_optuna.evaluators.recipe import require
 from nas_optuna.evaluators.zero_cost import ZeroCost
 from nas_optuna.metrics import Metrics
 from nas_optuna.models import build
-from nas_optuna.recording import ARCHITECTURE, CACHED, COSTS, DIGEST, MEASURED, PREDICTED
+from nas_optuna.recording import ARCHITECTURE, COSTS, DIGEST, MEASURED, PREDICTED
 from nas_optuna.spaces import Encoding, Space, encode
 
 _KEPT = 10_000  # encodings
@@ -48,7 +48,7 @@ class PerformancePrediction(Evaluator):
         warmup: Different networks that are evaluated before anything is predicted.
         tolerance: A candidate is evaluated if the members' standard deviation is more than this
             share of that of the known results (see `Prediction.doubt`); 0 predicts nothing. Of
-            the cells of NAS-Bench-201 with 100 known, one in seven is above the default.
+            the cells of NAS-Bench-201 with 100 known, one in six is above the default.
         in_a_row: Most predictions in a row; the next candidate is evaluated.
         targets: What is learned; see `Ensemble`.
         members: Number of models in the ensemble.
@@ -157,11 +157,13 @@ class PerformancePrediction(Evaluator):
             finished: Returns the finished trials of the study.
         """
         began = time.perf_counter()
-        trials = sorted(finished(), key=lambda trial: trial.number)
+        trials = finished()
         known = _measured(trials)
         if candidate.key in known or len(known) < self.warmup:
             return None
-        if _predictions_in_a_row(trials) >= self.in_a_row:
+        last = max(trial.number for trial in known.values())
+        since = sum(trial.number > last and PREDICTED in trial.user_attrs for trial in trials)
+        if since >= self.in_a_row:
             return None
         encoding = self._encoded(candidate, costs)
         expected = self._ensemble("accuracy", known).predict([encoding])
@@ -222,21 +224,11 @@ class PerformancePrediction(Evaluator):
 def _measured(trials: Sequence[FrozenTrial]) -> dict[str, FrozenTrial]:
     """Trials with a measured result by digest, the first of each, in order of their numbers."""
     measured: dict[str, FrozenTrial] = {}
-    for trial in trials:
+    for trial in sorted(trials, key=lambda trial: trial.number):
         values = trial.user_attrs.get(MEASURED, {}).values()
         if values and all(map(math.isfinite, values)):
             measured.setdefault(trial.user_attrs[DIGEST], trial)
     return measured
-
-
-def _predictions_in_a_row(trials: Sequence[FrozenTrial]) -> int:
-    """How many trials were predicted since the last new measurement; repeats do not count."""
-    count = 0
-    for trial in reversed(trials):
-        if MEASURED in trial.user_attrs and CACHED not in trial.user_attrs:
-            break
-        count += PREDICTED in trial.user_attrs
-    return count
 
 
 def _tell_nobody(epoch: int, accuracy: float) -> None:
