@@ -10,6 +10,7 @@ import importlib.util
 import itertools
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -22,6 +23,8 @@ import psycopg
 import pytest
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
+# A job that a shell put in the background ignores Ctrl-C, and its children would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 DATABASES = ("sqlite", pytest.param("postgresql", marks=pytest.mark.postgres))
 # Found, not imported: of that package only the programs are used.

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from nas_optuna.models.cost import _node_cost, count
+from nas_optuna.models.cost import node_cost, count
 from nas_optuna.models.metering import PeakMemory
 from nas_optuna.models.operations import FACTORIES, make
 from nas_optuna.operations import ACTIVATIONS, operation
@@ -44,7 +44,7 @@ CASES = [
 def test_a_node_costs_what_torch_counts_with_all_operations_run(name, settings, shape):
     complete = operation(name).complete(settings)
     inputs = (shape,) * (3 if operation(name).many else 1)
-    quick = _node_cost(name, tuple(sorted(complete.items())), inputs)
+    quick = node_cost(name, tuple(sorted(complete.items())), inputs)
     with torch.device("meta"):
         assert quick == count(make(name, complete, inputs), *inputs)
     real = count(make(name, complete, inputs), *inputs)

@@ -24,7 +24,11 @@ def run_until_killed(url, sampler, pruner, kill_after):
 
 @pytest.mark.parametrize(
     ("sampler", "pruner"),
-    [("nsga2", "pareto"), ("tpe", "hyperband"), ("random", "successive halving")],
+    [
+        ("nsga2", "pareto"),
+        ("tpe", "hyperband"),
+        pytest.param("random", "successive halving", marks=pytest.mark.slow),
+    ],
 )
 def test_killed_and_resumed_equals_never_killed(sampler, pruner, tmp_path):
     urls = [f"sqlite:///{tmp_path}/{name}.db" for name in ("never", "killed")]

@@ -7,6 +7,7 @@ import pytest
 from optuna.trial import TrialState
 
 import nas_optuna as nas
+from nas_optuna.spaces import MacroSpace
 from nas_optuna.storage import EvaluationCache, EvaluationKey
 from tests.pruners import workers
 from tests.pruners.workers import PRUNERS, search, two
@@ -37,7 +38,10 @@ def check(study, evaluator):
     return pruned
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("random", "nsga2")]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", *SLOW])
 def test_every_pruner_in_two_processes(sampler, storage_url):
     for name, pruner in PRUNERS.items():
         search(storage_url, sampler, pruner, name=name).create()
@@ -52,7 +56,10 @@ def test_every_pruner_in_two_processes(sampler, storage_url):
     assert pruned > 0  # which trials, is up to the two processes
 
 
-@pytest.mark.parametrize(("sampler", "name"), [("tpe", "pareto"), ("nsga2", "hyperband")])
+@pytest.mark.parametrize(
+    ("sampler", "name"),
+    [("tpe", "pareto"), pytest.param("nsga2", "hyperband", marks=pytest.mark.slow)],
+)
 def test_real_training_in_two_processes(sampler, name, storage_url):
     evaluator = nas.evaluators.FullTraining("digits", epochs=3, batch_size=256)
     made = search(storage_url, sampler, PRUNERS[name], name=name, evaluator=evaluator, trials=4)
@@ -69,8 +76,11 @@ def test_real_training_in_two_processes(sampler, name, storage_url):
 
 def test_what_was_pruned_is_not_trained_again(tmp_path):
     """A space of two networks, both always pruned."""
-    tiny = replace(workers.SPACE, max_layers=1, operations=("conv",), kernel_sizes=(1,),
-                   strides=(1,), batch_norm=(True,))  # fmt: skip
+    tiny = MacroSpace(
+        (1, 8, 8), 10, min_layers=1, max_layers=1, operations=("conv",), widths=(8, 16),
+        kernel_sizes=(1,), strides=(1,), activations=("relu",), connections=("sequential",),
+        batch_norm=(True,),
+    )  # fmt: skip
     made = search(
         f"sqlite:///{tmp_path}/nas.db",
         "random",
