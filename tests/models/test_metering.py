@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from nas_optuna.models.cost import node_cost, count
+from nas_optuna.models.cost import count, node_cost
 from nas_optuna.models.metering import PeakMemory
 from nas_optuna.models.operations import FACTORIES, make
 from nas_optuna.operations import ACTIVATIONS, operation
