@@ -110,7 +110,7 @@ class _Ranks:
         self._places = (rankdata(known) / (len(known) + 1))[first]
 
     def to(self, values: Array) -> Array:
-        return np.interp(values, self._values, self._places)
+        return np.asarray(np.interp(values, self._values, self._places), dtype=np.float64)
 
     def back(self, learned: Array) -> Array:
         return np.interp(learned, self._places, self._values)
