@@ -13,7 +13,7 @@ import logging
 import math
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from typing import Any
@@ -43,23 +43,31 @@ _logger = logging.getLogger(__name__)
 class Space(ABC):
     """A search space: called with a trial, it returns what the trial's answers describe.
 
-    Subclasses write `__call__` and the two properties; it asks the same questions in every call
-    wherever it can (a gene that another switches off is asked and ignored), lists choices from
-    simple to complex, and uses only strings, numbers and booleans as choices. Samplers rely on
-    the first, progressive search on the second, every database on the third.
+    Subclasses write `__call__`; it asks the same questions in every call wherever it can (a gene
+    that another switches off is asked and ignored), lists choices from simple to complex, and
+    uses only strings, numbers and booleans as choices. Samplers rely on the first, progressive
+    search on the second, every database on the third.
+
+    Args:
+        input_shape: Shape of one sample without the batch.
+        num_classes: Number of logits.
     """
 
     _told = False  # whether it was said that the space is conditional
 
-    @property
-    @abstractmethod
-    def input_shape(self) -> tuple[int, ...]:
-        """Shape of one sample without the batch."""
+    def __init__(self, input_shape: Sequence[int], num_classes: int) -> None:
+        self._input_shape = tuple(input_shape)
+        self._num_classes = num_classes
 
     @property
-    @abstractmethod
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one sample without the batch."""
+        return self._input_shape
+
+    @property
     def num_classes(self) -> int:
         """Number of logits."""
+        return self._num_classes
 
     @abstractmethod
     def __call__(self, trial: BaseTrial) -> Architecture:
@@ -131,12 +139,17 @@ class Space(ABC):
         """Number of genomes (an upper bound if conditional); infinite with a continuous gene."""
         return math.prod(cardinality(gene) for gene in self.genes.values())
 
+    @property
+    def fixed(self) -> object:
+        """What shapes the networks and is no gene, with a stable `str`; None if nothing does."""
+        return None
+
     @cached_property
     def fingerprint(self) -> str:
-        """Hex digest of the questions and shapes; a study is resumed only with the same."""
+        """Hex digest of questions, shapes and `fixed`; a study is resumed only with the same."""
         genes = {name: distribution_to_json(gene) for name, gene in sorted(self.genes.items())}
-        text = json.dumps([self.name, list(self.input_shape), self.num_classes, genes])
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        digest = _digest(json.dumps([self.name, self.input_shape, self.num_classes, genes]))
+        return digest if self.fixed is None else _digest(f"{digest} {self.fixed}")
 
     def architecture(self, params: Mapping[str, Any]) -> Architecture:
         """Return the architecture of a genome.
@@ -257,20 +270,9 @@ class FunctionSpace(Space):
         num_classes: int,
     ) -> None:
         self.function = function
-        self._input_shape = tuple(input_shape)
-        self._num_classes = num_classes
+        super().__init__(input_shape, num_classes)
         self._asked: frozenset[str] | None = None  # in the first run
         self._watched = False
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Shape of one sample without the batch."""
-        return self._input_shape
-
-    @property
-    def num_classes(self) -> int:
-        """Number of logits."""
-        return self._num_classes
 
     @property
     def name(self) -> str:
@@ -305,3 +307,7 @@ def as_space(
     if isinstance(space, Space):
         return space
     return FunctionSpace(space, input_shape=input_shape, num_classes=num_classes)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

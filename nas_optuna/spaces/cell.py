@@ -6,9 +6,8 @@ many times; a space decides which operation stands on which of its edges.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property, partial
+from functools import partial
 
 from nas_optuna.builder import ArchitectureBuilder, Output
 from nas_optuna.errors import SettingError, check_name
@@ -210,25 +209,13 @@ class CellSpace(Space):
             if not isinstance(value, int) or value < 1:
                 raise SettingError(f"{self.name}: {name} must be 1 or more, got {value!r}.")
         self._skeleton = dict(skeleton)
-        self._input_shape = tuple(input_shape)
-        self._num_classes = num_classes
+        super().__init__(input_shape, num_classes)
         self.operations = tuple(operations)
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
-        """`(channels, height, width)`."""
-        return self._input_shape
-
-    @property
-    def num_classes(self) -> int:
-        """Number of logits."""
-        return self._num_classes
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hex digest of the questions, the shapes and the skeleton."""
-        text = f"{super().fingerprint} {sorted(self._skeleton.items())}"
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+    def fixed(self) -> object:
+        """The numbers of the skeleton."""
+        return sorted(self._skeleton.items())
 
     @property
     def operation_genes(self) -> tuple[str, ...]:

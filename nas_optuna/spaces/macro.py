@@ -109,8 +109,7 @@ class MacroSpace(Space):
         ):
             for name in names:
                 check_name(kind, name, known)
-        self._input_shape = tuple(input_shape)
-        self._num_classes = num_classes
+        super().__init__(input_shape, num_classes)
         self.min_layers = min_layers
         self.max_layers = max_layers
         self.operations = tuple(operations)
@@ -121,16 +120,6 @@ class MacroSpace(Space):
         self.batch_norm = tuple(batch_norm)
         self.connections = tuple(connections)
         self.max_skip = max_skip
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """`(channels, height, width)`."""
-        return self._input_shape
-
-    @property
-    def num_classes(self) -> int:
-        """Number of logits."""
-        return self._num_classes
 
     @property
     def chains(self) -> tuple[Chain, ...]:

@@ -74,8 +74,7 @@ class MLPSpace(Space):
             )
         for name in activations:
             check_name("activation", name, ACTIVATIONS)
-        self._input_shape = tuple(input_shape)
-        self._num_classes = num_classes
+        super().__init__(input_shape, num_classes)
         self.min_layers = min_layers
         self.max_layers = max_layers
         self.widths = tuple(widths)
@@ -83,16 +82,6 @@ class MLPSpace(Space):
         self.batch_norm = tuple(batch_norm)
         self.dropouts = tuple(dropouts)
         self.activations = tuple(activations)
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """`(features,)`."""
-        return self._input_shape
-
-    @property
-    def num_classes(self) -> int:
-        """Number of logits."""
-        return self._num_classes
 
     @property
     def chains(self) -> tuple[Chain, ...]:

@@ -10,10 +10,8 @@ A block widens its input by a 1x1 convolution, filters each channel, may weigh t
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 from optuna.trial import BaseTrial
 
@@ -131,8 +129,7 @@ class MobileSpace(Space):
         self.stem_stride = strides if stem_stride is None else stem_stride
         quarters = sorted({max(1, height * part // 4) for part in (2, 3, 4)})
         self.resolutions = tuple(quarters if resolutions is None else resolutions)
-        self._input_shape = tuple(input_shape)
-        self._num_classes = num_classes
+        super().__init__(input_shape, num_classes)
         self.stem_width = stem_width
         self.head_width = head_width
         self.kernel_sizes = tuple(kernel_sizes)
@@ -160,22 +157,10 @@ class MobileSpace(Space):
             check_name("activation", name, ACTIVATIONS)
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
-        """`(channels, height, width)`."""
-        return self._input_shape
-
-    @property
-    def num_classes(self) -> int:
-        """Number of logits."""
-        return self._num_classes
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hex digest of the questions, the shapes and the fixed widths and strides."""
+    def fixed(self) -> object:
+        """The widths and strides of stem, stages and head."""
         stages = [(stage.width, stage.stride) for stage in self.stages]
-        fixed = (self.stem_stride, self.stem_width, self.head_width, stages)
-        text = f"{super().fingerprint} {fixed}"
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return self.stem_stride, self.stem_width, self.head_width, stages
 
     @property
     def chains(self) -> tuple[Chain, ...]:
@@ -223,7 +208,7 @@ class MobileSpace(Space):
         return blocks[:depth]
 
     def _resized(self, net: ArchitectureBuilder, resolution: int) -> Output:
-        _, height, width = self._input_shape
+        _, height, width = self.input_shape
         if resolution == height:
             return net.input
         scaled = max(1, round(width * resolution / height))

@@ -9,9 +9,7 @@ AutoFormer (Chen et al. 2021); the width is one for the network.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from functools import cached_property
 
 from optuna.trial import BaseTrial
 
@@ -91,8 +89,7 @@ class TransformerSpace(Space):
         ):
             for name in names:
                 check_name(kind, name, known)
-        self._input_shape = tuple(input_shape)
-        self._num_classes = num_classes
+        super().__init__(input_shape, num_classes)
         self.vocabulary = vocabulary
         self.min_layers = min_layers
         self.max_layers = max_layers
@@ -104,20 +101,9 @@ class TransformerSpace(Space):
         self.dropouts = tuple(dropouts)
 
     @property
-    def input_shape(self) -> tuple[int, ...]:
-        """`(steps, features)` of a series or `(steps,)` of tokens."""
-        return self._input_shape
-
-    @property
-    def num_classes(self) -> int:
-        """Number of logits."""
-        return self._num_classes
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hex digest of the questions, the shapes and the vocabulary."""
-        text = f"{super().fingerprint} {self.vocabulary}"
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+    def fixed(self) -> object:
+        """The vocabulary; the text "None" for a series."""
+        return str(self.vocabulary)
 
     @property
     def chains(self) -> tuple[Chain, ...]:
