@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from nas_optuna.escape import Escape
     from nas_optuna.metrics import METRICS, Metric, Metrics
     from nas_optuna.models import LatencyTable
-    from nas_optuna.objective import LatencySettings, Objective
+    from nas_optuna.objective import Objective
     from nas_optuna.search import Search
+    from nas_optuna.timing import LatencySettings
 
 __version__ = "0.1.0"
 
@@ -38,7 +39,7 @@ _NAMES = {
     "Architecture": "architecture",
     "ArchitectureBuilder": "builder",
     "Escape": "escape",
-    "LatencySettings": "objective",
+    "LatencySettings": "timing",
     "LatencyTable": "models",
     "METRICS": "metrics",
     "Metric": "metrics",

@@ -19,7 +19,7 @@ import torch
 from optuna.pruners import BasePruner
 from optuna.trial import TrialState
 
-from nas_optuna.candidates import Proposal, propose
+from nas_optuna.candidates import Proposal, propose, propose_params
 from nas_optuna.constraints import SearchConstraints, explain
 from nas_optuna.errors import SettingError
 from nas_optuna.evaluators import Candidate, Evaluator
@@ -29,8 +29,7 @@ from nas_optuna.pruners import should_prune
 from nas_optuna.recording import CACHED, COSTS, CURVE, DIGEST, EPOCHS, NOTES, SECONDS, TrialRecord
 from nas_optuna.spaces import UNBUILDABLE, Space, as_space
 from nas_optuna.storage import EvaluationCache, EvaluationKey
-from nas_optuna.timing import LatencySettings as LatencySettings
-from nas_optuna.timing import Stopwatch
+from nas_optuna.timing import LatencySettings, Stopwatch
 
 DEFAULT_METRICS = ("accuracy", "latency_ms", "parameters")
 _COSTS = frozenset(Cost.__dataclass_fields__)
@@ -121,12 +120,12 @@ class Objective:
         record.architecture(proposal.candidate.key, proposal.candidate.architecture)
         values = proposal.cost.values()
         record.costs(values)
-        if self._breaks(values):
+        if self.breaks(values):
             return self._infeasible(record, values)
         cache = EvaluationCache.of(trial.storage)
         try:
             values |= self._latency(record, cache, proposal.candidate)
-            if self._breaks(values):
+            if self.breaks(values):
                 return self._infeasible(record, values)
             values |= self._evaluate(trial, record, cache, proposal.candidate).values
         except optuna.TrialPruned:
@@ -148,7 +147,7 @@ class Objective:
         wrong = [name for name in self.metrics if name in values and name not in finite]
         if wrong:  # Optuna would fail the trial, and samplers learn nothing from that
             return self._infeasible(record, finite, unbuildable=f"{wrong[0]} is not finite")
-        if self._breaks(finite):
+        if self.breaks(finite):
             return self._infeasible(record, finite)
         record.constraints(self._violations(finite))
         return self._told(finite)
@@ -156,15 +155,16 @@ class Objective:
     def proposal(self, params: Mapping[str, Any]) -> Proposal | None:
         """Return what the space makes of `params` if it is within all limits known by counting."""
         try:
-            proposal = propose(self.space, optuna.trial.FixedTrial(dict(params)))
+            proposal = propose_params(self.space, params)
         except UNBUILDABLE:
             return None
-        return None if self._breaks(proposal.cost.values()) else proposal
+        return None if self.breaks(proposal.cost.values()) else proposal
 
     def _violations(self, values: Mapping[str, float]) -> dict[str, float]:
         return self.constraints.violations(values) if self.constraints else {}
 
-    def _breaks(self, values: Mapping[str, float]) -> bool:
+    def breaks(self, values: Mapping[str, float]) -> bool:
+        """Whether metric values, as far as they are known, are beyond a limit."""
         return any(excess > 0 for excess in self._violations(values).values())
 
     def _told(self, values: Mapping[str, float]) -> float | tuple[float, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas_optuna.candidates import Proposal, propose_params
-from nas_optuna.constraints import LIMITS, SearchConstraints
+from nas_optuna.constraints import LIMITS
 from nas_optuna.errors import SpaceError
 from nas_optuna.objective import Objective
 from nas_optuna.spaces import UNBUILDABLE
@@ -86,7 +86,7 @@ def profile(
     if timed and proposals:
         columns["latency_ms"] = [_latency(objective, p) for p in proposals[:timed]]
     limits = {LIMITS[name]: limit for name, limit in objective.limits.items()}
-    within = [not _broken(objective.constraints, p.cost.values()) for p in proposals]
+    within = [not objective.breaks(p.cost.values()) for p in proposals]
     rows = tuple(_row(name, values, limits.get(name)) for name, values in columns.items())
     # Latency is known of a part only; its share counts as independent of the other limits.
     fast = next((row.share for row in rows if row.metric == "latency_ms"), 1.0)
@@ -128,11 +128,6 @@ def _draw(
         except UNBUILDABLE as error:
             failures[str(error)] += 1
     return proposals, failures
-
-
-def _broken(constraints: SearchConstraints | None, values: dict[str, float]) -> bool:
-    violations = constraints.violations(values) if constraints else {}
-    return any(excess > 0 for excess in violations.values())
 
 
 def _row(name: str, values: list[float], limit: float | None) -> CostRow:

@@ -10,7 +10,6 @@ from torch import nn
 import nas_optuna as nas
 from nas_optuna.errors import SettingError, UnknownNameError
 from nas_optuna.metrics import Metrics
-from nas_optuna.objective import LatencySettings
 from nas_optuna.spaces import MacroSpace
 from tests.formula import Formula
 
@@ -308,7 +307,7 @@ def test_what_does_not_fit_together_is_infeasible_with_its_message():
 
 
 def test_latency_is_measured_once_for_one_architecture():
-    settings = LatencySettings(seconds=0.01)
+    settings = nas.LatencySettings(seconds=0.01)
     tiny = MacroSpace(
         (1, 8, 8), 10, min_layers=1, max_layers=1, operations=("conv",), widths=(8, 16),
         kernel_sizes=(1,), strides=(1,), activations=("relu",), connections=("sequential",),
