@@ -15,7 +15,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.search_space import IntersectionSearchSpace
 from optuna.study import StudyDirection
 
-from nas_optuna.samplers.registry import Settings, Strategy, register
+from nas_optuna.samplers.registry import Settings
 from nas_optuna.storage.ownership import draw_index
 
 if TYPE_CHECKING:
@@ -197,11 +197,13 @@ class NSGAIISampler(optuna.samplers.NSGAIISampler):
         return sorted(super().select_parent(study, generation), key=lambda trial: trial.number)
 
 
-def _random(settings: Settings) -> BaseSampler:
+def random(settings: Settings) -> BaseSampler:
+    """Make random search."""
     return SeededSampler(lambda seed: RandomSampler(seed=seed), name="random", seed=settings.seed)
 
 
-def _tpe(settings: Settings) -> BaseSampler:
+def tpe(settings: Settings) -> BaseSampler:
+    """Make multivariate, grouped TPE."""
     # 20 or 40 random trials first gained no hypervolume over 10, after 60 trials or after 200.
     startup = min(max(settings.trials // 4, 1), 10)
     # Once and for all: silencing each build would reset what was warned of, and not by thread.
@@ -219,7 +221,8 @@ def _tpe(settings: Settings) -> BaseSampler:
     return SeededSampler(build, name="tpe", seed=settings.seed)
 
 
-def _nsga2(settings: Settings) -> BaseSampler:
+def nsga2(settings: Settings) -> BaseSampler:
+    """Make NSGA-II with a population fit to the budget."""
     population = min(max(2 * round(settings.trials / 20), 8), 50)
     known = IntersectionSearchSpace()
 
@@ -227,8 +230,3 @@ def _nsga2(settings: Settings) -> BaseSampler:
         return NSGAIISampler(population_size=population, seed=seed, known=known)
 
     return SeededSampler(build, name="nsga2", seed=settings.seed)
-
-
-register(Strategy("random", "independent draws; the baseline of every comparison", _random))
-register(Strategy("tpe", "Parzen estimators of good and bad architectures, jointly", _tpe))
-register(Strategy("nsga2", "evolution by non-dominated sorting, crossover and mutation", _nsga2))
