@@ -1,6 +1,6 @@
 """Search strategies as Optuna samplers, by name: `create("nsga2", space=space, seed=0)`."""
 
-from nas_optuna.samplers import catalogue as _catalogue  # fills the table
+import nas_optuna.samplers.catalogue  # noqa: F401 - fills the table
 from nas_optuna.samplers.registry import (
     STRATEGIES,
     Settings,

@@ -25,9 +25,7 @@ def _on_use(module: str) -> Callable[[Settings], BaseSampler]:
     return create
 
 
-register(
-    Strategy("random", "independent draws; the baseline of every comparison", seeded.random)
-)
+register(Strategy("random", "independent draws; the baseline of every comparison", seeded.random))
 register(Strategy("tpe", "Parzen estimators of good and bad architectures, jointly", seeded.tpe))
 register(
     Strategy("nsga2", "evolution by non-dominated sorting, crossover and mutation", seeded.nsga2)
