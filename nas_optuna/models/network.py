@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -9,7 +11,8 @@ from torch import Tensor, nn
 
 from nas_optuna.architecture import INPUT, Architecture
 from nas_optuna.errors import ArchitectureError
-from nas_optuna.models.operations import make
+from nas_optuna.models.operations import Settings, make
+from nas_optuna.operations import Shape
 
 # What a forward pass raises whose input or parts do not fit.
 _FAILURES = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
@@ -36,9 +39,10 @@ class Network(nn.Module):
         self.architecture = architecture
         shapes = architecture.shapes
         self.nodes = nn.ModuleDict()
+        make_node = _twins(make) if torch.get_default_device().type == "meta" else make
         for node in architecture.nodes:
             inputs = tuple(shapes[name] for name in node.inputs)
-            self.nodes[_key(node.name)] = make(node.operation, node.complete(), inputs)
+            self.nodes[_key(node.name)] = make_node(node.operation, node.complete(), inputs)
         self._plan = _plan(architecture)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -49,6 +53,49 @@ class Network(nn.Module):
             for i in last_used:  # free what no later node needs
                 del values[i]
         return values[self._plan[-1][1]]
+
+
+def _twins(factory: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """Make a module once for each kind of node, and copy it for the others of that kind.
+
+    On the meta device no weights are drawn, and a copy takes a tenth of the time: a network of 20
+    cells has some 300 nodes of 60 kinds.
+    """
+    made: dict[str, nn.Module] = {}
+
+    def make_or_copy(operation: str, settings: Settings, inputs: tuple[Shape, ...]) -> nn.Module:
+        kind = repr((operation, settings, inputs))
+        if kind in made:
+            return _twin(made[kind])
+        made[kind] = factory(operation, settings, inputs)
+        return made[kind]
+
+    return make_or_copy
+
+
+def _twin(module: nn.Module) -> nn.Module:
+    """Return a copy that shares no tensor and no child with `module`."""
+    twin = copy.copy(module)
+    own: dict[str, dict[str, object]] = {
+        "_parameters": {
+            name: None if p is None else nn.Parameter(_empty(p), p.requires_grad)
+            for name, p in module._parameters.items()
+        },
+        "_buffers": {
+            name: None if b is None else _empty(b) for name, b in module._buffers.items()
+        },
+        "_modules": {
+            name: None if child is None else _twin(child)
+            for name, child in module._modules.items()
+        },
+    }
+    vars(twin).update(own)
+    return twin
+
+
+def _empty(tensor: Tensor) -> Tensor:
+    # `empty_like` is written in Python for the meta device and takes ten times as long.
+    return torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
 
 
 def _key(name: str) -> str:

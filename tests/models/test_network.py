@@ -9,6 +9,7 @@ from nas_optuna.errors import ArchitectureError, SettingError
 from nas_optuna.models import build, dry_run
 from nas_optuna.models.operations import FACTORIES, make
 from nas_optuna.operations import ACTIVATIONS, OPERATIONS, operation
+from nas_optuna.spaces import NASBench201Space
 
 EXAMPLES = {
     "conv2d": [{"channels": 6}, {"channels": 6, "kernel_size": 5, "stride": 2, "dilation": 2}],
@@ -64,6 +65,43 @@ def test_parameters_are_named_after_nodes():
         x = net.conv2d(net.input, 2, name="conv")
     names = set(build(net.build(net.classifier(x))).state_dict())
     assert {"nodes.stage0/conv.0.weight", "nodes.logits.0.bias"} <= names
+
+
+def meta(made):
+    with torch.device("meta"):
+        return build(made)
+
+
+def twin_cells():
+    """Two nodes of one kind, with weights, buffers and children."""
+    space = NASBench201Space((3, 8, 8), 10, channels=4, cells_per_stage=2)
+    return space.architecture(dict.fromkeys(space.genes, "nor_conv_3x3"))
+
+
+def test_on_the_meta_device_nodes_of_one_kind_share_nothing():
+    model = meta(twin_cells())
+    for tensors in (list(model.parameters()), list(model.buffers())):
+        assert len({id(t) for t in tensors}) == len(tensors)
+    modules = [m for _, m in model.named_modules(remove_duplicate=False)]
+    assert len({id(m) for m in modules}) == len(modules)
+
+
+def test_on_the_meta_device_the_network_is_the_same():
+    made = twin_cells()
+    real, hollow = build(made), meta(made)
+    assert repr(hollow) == repr(real)
+    assert all(t.is_meta for t in hollow.state_dict().values())
+    for kind in ("named_parameters", "named_buffers"):
+        there = {name: (t.shape, t.dtype) for name, t in getattr(hollow, kind)()}
+        assert there == {name: (t.shape, t.dtype) for name, t in getattr(real, kind)()}
+
+
+def test_a_network_from_the_meta_device_takes_weights():
+    made = twin_cells()
+    real, filled = build(made).eval(), meta(made).to_empty(device="cpu").eval()
+    filled.load_state_dict(real.state_dict())
+    images = torch.randn(2, 3, 8, 8)
+    assert torch.equal(filled(images), real(images))
 
 
 def test_a_preactivation_comes_first():
