@@ -6,13 +6,14 @@ architecture like any other node, so costs, digest and diagram show it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from nas_optuna.architecture import INPUT, Architecture, Node, infer_shape
 from nas_optuna.errors import ArchitectureError
 from nas_optuna.operations import Setting, Shape, convolved
+from nas_optuna.relaxation import SEPARATOR, Open
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,9 @@ class Output:
 
     name: str
     shape: Shape
+
+
+Candidates = Mapping[str, Callable[[Output], Output]]
 
 
 class ArchitectureBuilder:
@@ -301,6 +305,67 @@ class ArchitectureBuilder:
     def _pooled(self, x: Output, *, name: str) -> Output:
         pool = self.global_avg_pool if len(x.shape) == 3 else self.sequence_pool
         return pool(x, name=name)
+
+    def choose(
+        self,
+        choice: str,
+        x: Output,
+        candidates: Candidates,
+        *,
+        name: str,
+    ) -> Output:
+        """Put the candidate that was chosen on `x`; this marks a gene as a choice of operation.
+
+        A differentiable search answers with an open choice: then all candidates are built, in
+        scopes of their own, and a `mixture` node weighs them.
+
+        Args:
+            choice: The trial's answer.
+            x: What the candidate takes.
+            candidates: By answer, what makes the output; all make one shape.
+            name: Scope of the candidates' nodes.
+
+        Raises:
+            ArchitectureError: There is no such candidate, or they make different shapes.
+
+        Example:
+            >>> import optuna
+            >>> trial = optuna.trial.FixedTrial({"op": "conv"})
+            >>> net = ArchitectureBuilder((1, 8, 8))
+            >>> stem = net.conv2d(net.input, 4, name="stem")
+            >>> candidates = {
+            ...     "skip": lambda x: x,
+            ...     "conv": lambda x: net.conv2d(x, 4, name="body"),
+            ... }
+            >>> op = trial.suggest_categorical("op", list(candidates))
+            >>> net.choose(op, stem, candidates, name="block").name
+            'block.conv.body'
+        """
+        if not isinstance(choice, Open):
+            return self._candidate(choice, x, candidates, name)
+        outputs = [self._candidate(each, x, candidates, name) for each in choice.choices]
+        return self.mixture(choice, outputs, name=name)
+
+    def _candidate(
+        self,
+        choice: str,
+        x: Output,
+        candidates: Mapping[str, Callable[[Output], Output]],
+        name: str,
+    ) -> Output:
+        if choice not in candidates:
+            raise ArchitectureError(
+                f"{name!r} has no candidate {choice!r}; there are {', '.join(candidates)}."
+            )
+        with self.scope(name), self.scope(choice):
+            return candidates[choice](x)
+
+    def mixture(self, choice: Open, outputs: Sequence[Output], *, name: str) -> Output:
+        """Weigh the outputs of all answers to an open choice, in the order of its choices."""
+        return self.node(
+            "mixture", outputs, name=f"{name}.mixture", gene=choice.gene,
+            choices=SEPARATOR.join(choice.choices),
+        )  # fmt: skip
 
     def classifier(self, x: Output) -> Output:
         """The head: the mean over places or steps, if there are any, and a linear map."""

@@ -313,6 +313,8 @@ for _operation in (
     Operation("dropout", _same, {"rate": 0.1}),
     Operation("add", _add, many=True, folds="sum"),
     Operation("concat", _concat, many=True),
+    # all answers to an open choice, weighed; stands in no network that a trial judges
+    Operation("mixture", _add, {"gene": REQUIRED, "choices": REQUIRED}, many=True),
     Operation("identity", _same, folds="identity"),
     # zeros of the input's shape, or of the shape in the settings
     Operation("zero", _zero, {"channels": 0, "height": 0, "width": 0}, folds="zero"),

@@ -50,6 +50,29 @@ class Add(nn.Module):
         return total
 
 
+class Mixture(nn.Module):
+    """Weighed sum of equal shapes: the candidates of one open choice.
+
+    Args:
+        gene: The choice.
+    """
+
+    def __init__(self, gene: str) -> None:
+        super().__init__()
+        self.gene = gene
+        self.weights: Tensor | None = None  # (n,), set before each pass; None for equal weights
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Add `n` weighed `(N, ...)` tensors."""
+        weights = self.weights
+        if weights is None:
+            weights = inputs[0].new_full((len(inputs),), 1 / len(inputs))
+        total = weights[0] * inputs[0]
+        for weight, x in zip(weights[1:], inputs[1:], strict=True):
+            total = total + weight * x
+        return total
+
+
 class Concat(nn.Module):
     """Joined channels: axis 1 of images, the last axis of sequences and vectors."""
 
@@ -301,6 +324,7 @@ FACTORIES: dict[str, Factory] = {
     "dropout": lambda settings, inputs: nn.Dropout(cast(float, settings["rate"])),
     "add": lambda settings, inputs: Add(),
     "concat": lambda settings, inputs: Concat(),
+    "mixture": lambda settings, inputs: Mixture(str(settings["gene"])),
     "identity": lambda settings, inputs: nn.Identity(),
     "zero": _zero,
 }

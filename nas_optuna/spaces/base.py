@@ -24,6 +24,7 @@ from optuna.trial import BaseTrial, FixedTrial
 
 from nas_optuna.architecture import Architecture
 from nas_optuna.errors import NasOptunaError, SpaceError
+from nas_optuna.relaxation import RelaxedTrial, open_choices
 from nas_optuna.spaces import variation
 from nas_optuna.spaces.drawing import DrawingTrial, Params, cardinality, contains, draw
 
@@ -239,6 +240,32 @@ class Space(ABC):
     ) -> Params:
         """Return a child of two genomes: each layer, or gene without a layer, from one of them."""
         return variation.crossover(self, a, b, rng)
+
+    def derive(self, logits: Mapping[str, Mapping[str, float]]) -> Params:
+        """Return the answers that a relaxed search prefers: the largest logit of each choice.
+
+        Args:
+            logits: By open choice of `relaxed`, the logit of each answer.
+        """
+        return {gene: max(of, key=of.__getitem__) for gene, of in logits.items()}
+
+    def relaxed(self, params: Mapping[str, Any]) -> Architecture | None:
+        """Return the network that holds all candidates of each choice of an operation.
+
+        Such choices are those that `ArchitectureBuilder.choose` is given. All other questions
+        are answered as `params` does.
+
+        Args:
+            params: A genome.
+
+        Returns:
+            A network with a `mixture` node for each place of a choice; None if there is none.
+        """
+        first = self(RelaxedTrial(params))  # reads each choice among names as its last
+        opened = open_choices(first) if isinstance(first, Architecture) else {}
+        if not opened:
+            return None
+        return self(RelaxedTrial(params, closed=frozenset(self.genes) - set(opened)))
 
     def __repr__(self) -> str:
         return f"<{self.name}: {len(self.genes)} genes, {self.size:.3g} genomes>"

@@ -11,13 +11,12 @@ from functools import partial
 
 from nas_optuna.builder import ArchitectureBuilder, Output
 from nas_optuna.errors import SettingError, check_name
+from nas_optuna.relaxation import NONE, Open
 from nas_optuna.spaces.base import Space
 
 Net = ArchitectureBuilder
 Edge = tuple[int, int]  # from state, to state
 Candidate = Callable[[Net, Output, int], Output]
-
-NONE = "none"  # the choice that leaves an edge out
 
 
 def _skip_connect(net: Net, x: Output, stride: int) -> Output:
@@ -77,12 +76,28 @@ def edge_operation(net: Net, x: Output, operation: str, edge: Edge, *, stride: i
     Args:
         net: The network being built.
         x: Output of the state the edge comes from.
-        operation: One of `CANDIDATES`.
+        operation: One of `CANDIDATES`, or an open choice among them and `none`.
         edge: Number of the state it comes from, and of the one it goes to.
         stride: 2 to halve the image.
     """
-    with net.scope(f"edge{edge[0]}{edge[1]}"):
+    name = f"edge{edge[0]}{edge[1]}"
+    if isinstance(operation, Open):
+        return _mixture(net, x, operation, name, stride=stride)
+    with net.scope(name):
         return CANDIDATES[operation](net, x, stride)
+
+
+def _mixture(net: Net, x: Output, operation: Open, name: str, *, stride: int) -> Output:
+    """Put all candidates on an edge, whose weights lie under the names that each has alone."""
+    made: dict[str, Output] = {}
+    with net.scope(name):
+        for choice in operation.choices:
+            if choice != NONE:
+                made[choice] = CANDIDATES[choice](net, x, stride)
+        if NONE in operation.choices:
+            shape = next(iter(made.values())).shape
+            made[NONE] = zeros(net, shape, name=NONE)
+    return net.mixture(operation, [made[choice] for choice in operation.choices], name=name)
 
 
 def total(net: Net, terms: Sequence[Output], *, name: str) -> Output:

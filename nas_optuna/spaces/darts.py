@@ -12,6 +12,7 @@ Liu, Simonyan & Yang 2019, "DARTS: Differentiable Architecture Search", ICLR.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,8 @@ from optuna.trial import BaseTrial
 from nas_optuna.architecture import Architecture
 from nas_optuna.builder import ArchitectureBuilder, Output
 from nas_optuna.errors import SettingError, check_name
-from nas_optuna.spaces.cell import NONE, CellSpace, Edge, edge_operation, total, zeros
+from nas_optuna.relaxation import NONE, RelaxedTrial
+from nas_optuna.spaces.cell import CellSpace, Edge, edge_operation, total, zeros
 from nas_optuna.spaces.drawing import Params
 from nas_optuna.spaces.variation import change_gene
 
@@ -100,6 +102,11 @@ class DartsSpace(CellSpace):
         return net.build(net.classifier(x))
 
     def _ask_cell(self, trial: BaseTrial, kind: str) -> dict[Edge, str]:
+        if isinstance(trial, RelaxedTrial):
+            return {
+                edge: trial.suggest_categorical(_edge_gene(kind, edge), self.operations)
+                for edge in EDGES
+            }
         edges: dict[Edge, str] = {}
         for node in NODES:
             for i, source in enumerate(_ask_sources(trial, kind, node)):
@@ -110,6 +117,28 @@ class DartsSpace(CellSpace):
     def rewire(self, params: Mapping[str, Any], rng: np.random.Generator) -> Params | None:
         """Let one node take another pair of states."""
         return change_gene(self, params, rng, [name for name in params if "sources" in name])
+
+    def derive(self, logits: Mapping[str, Mapping[str, float]]) -> Params:
+        """Keep for each node the two edges with the strongest operation other than `none`.
+
+        Section 2.4 of the paper. The strength of an operation is its share of the softmax over
+        all of its edge's, `none` among them.
+
+        Args:
+            logits: By open choice (an edge of a cell), the logit of each operation.
+        """
+        genotypes = {}
+        for kind in KINDS:
+            pairs: list[tuple[str, int]] = []
+            for node in NODES:
+                best = [
+                    (*_strongest(logits[_edge_gene(kind, (source, node))]), source)
+                    for source in range(node)
+                ]
+                best.sort(key=lambda pick: -pick[0])
+                pairs += [(operation, source) for _, operation, source in best[:2]]
+            genotypes[kind] = pairs
+        return self.from_genotype(genotypes["normal"], genotypes["reduce"])
 
     def from_genotype(self, normal: Genotype, reduce: Genotype) -> Params:
         """Return the genome of a published genotype.
@@ -154,12 +183,26 @@ class DartsSpace(CellSpace):
         return {**sources, f"{name}.operation0": first, f"{name}.operation1": second}
 
 
+def _edge_gene(kind: str, edge: Edge) -> str:
+    """Name of the open choice on an edge of a relaxed cell; a genome has no gene of this name."""
+    return f"{kind}.edge{edge[0]}{edge[1]}"
+
+
 def _ask_sources(trial: BaseTrial, kind: str, node: int) -> tuple[int, ...]:
     """Ask which two states a node takes. One gene for both: no genome is there twice."""
     pairs = {f"{a},{b}": (a, b) for b in range(node) for a in range(b)}
     if len(pairs) == 1:  # the first node has no choice
         return 0, 1
     return pairs[trial.suggest_categorical(f"{kind}.node{node}.sources", list(pairs))]
+
+
+def _strongest(logits: Mapping[str, float]) -> tuple[float, str]:
+    """Share of the softmax and name of the strongest operation other than `none`."""
+    largest = max(logits.values())
+    total_share = sum(math.exp(value - largest) for value in logits.values())
+    names = [name for name in logits if name != NONE] or [NONE]
+    best = max(names, key=lambda name: logits[name])
+    return math.exp(logits[best] - largest) / total_share, best
 
 
 def _cell(

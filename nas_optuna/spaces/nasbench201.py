@@ -14,9 +14,9 @@ from optuna.trial import BaseTrial
 
 from nas_optuna.architecture import Architecture
 from nas_optuna.builder import ArchitectureBuilder
+from nas_optuna.relaxation import NONE
 from nas_optuna.spaces.cell import (
     DENSE_EDGES,
-    NONE,
     CellSpace,
     dense_cell,
     edge_name,

@@ -35,6 +35,7 @@ CASES = [
     ("add", {}, IMAGE),
     ("concat", {}, IMAGE),
     ("identity", {}, IMAGE),
+    ("mixture", {"gene": "edge", "choices": "skip"}, IMAGE),
     ("zero", {}, IMAGE),
     *(("activation", {"kind": kind}, IMAGE) for kind in ACTIVATIONS),
 ]
