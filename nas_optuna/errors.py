@@ -34,6 +34,10 @@ class StudyFileError(NasOptunaError):
     """A study file is missing, broken, or does not define `search`."""
 
 
+class WorkerError(NasOptunaError):
+    """Workers cannot be started, or all of them failed."""
+
+
 class SettingError(NasOptunaError, ValueError):
     """A setting has a value that its rule forbids."""
 

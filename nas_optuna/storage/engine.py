@@ -7,19 +7,20 @@ import re
 import sqlite3
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, quote_plus
 
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
-from optuna.storages import BaseStorage, RDBStorage
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.storages import BaseStorage
 from sqlalchemy import URL, Connection, Engine, event, make_url
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from nas_optuna.errors import StorageError
-from nas_optuna.storage.ownership import OWNER, backend_of, claim, owner, retry
+from nas_optuna.storage.ownership import backend_of, retry
+from nas_optuna.storage.sharing import SharedStorage
+from nas_optuna.storage.waiting import driver_error, patiently
 
 ACCEPTED = "sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
 BUSY_TIMEOUT = 60  # seconds that a writer waits for the others
@@ -34,12 +35,14 @@ _ALREADY_THERE = ("42P07", "42710", "23505")  # SQLSTATE: duplicate table, objec
 T = TypeVar("T")
 
 
-def open(url: str) -> Storage:
+def open(url: str, *, patience: float = 0.0) -> Storage:
     """Open the database at `url`, making its tables if it has none.
 
     Args:
         url: `sqlite:///FILE`, or `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`, which may
             also start with `postgresql+psycopg://` or `postgres://`.
+        patience: Seconds to wait for a server that does not answer. Once open, a storage waits
+            in each of its calls; see `nas_optuna.storage.waiting`.
 
     Raises:
         StorageError: The URL is of no accepted form, the database cannot be reached or
@@ -56,7 +59,8 @@ def open(url: str) -> Storage:
     if parsed.drivername == "sqlite":
         _check_file(parsed)
     try:
-        return Storage(parsed.render_as_string(hide_password=False))
+        full = parsed.render_as_string(hide_password=False)
+        return patiently(lambda: Storage(full), patience=patience)
     except ImportError:
         raise StorageError(
             f"A PostgreSQL storage needs psycopg, which cannot be imported ({mask(url)}): "
@@ -68,12 +72,13 @@ def open(url: str) -> Storage:
         ) from None
 
 
-class Storage(RDBStorage):
+class Storage(SharedStorage):
     """Optuna's database storage, made safe for many processes that may be killed.
 
     SQLite runs in WAL mode and takes the write lock at the start of each transaction, without
     which two processes can pop the same enqueued trial. Every RUNNING trial carries its owner
-    (`nas_optuna.storage.ownership`), and a trial without a heartbeat is retried cleanly.
+    (`nas_optuna.storage.ownership`), and a trial without a heartbeat is retried cleanly. A
+    database that goes away is waited for (`nas_optuna.storage.waiting`).
 
     Args:
         url: SQLAlchemy URL with its driver; `open` checks it and turns errors into one line.
@@ -113,21 +118,6 @@ class Storage(RDBStorage):
                 f"The tables of {mask(self.url)} are of version {current}, this Optuna needs "
                 f"{needed}: run `optuna storage upgrade`, or update Optuna if they are newer."
             )
-
-    def _create_new_trial(
-        self, study_id: int, template_trial: FrozenTrial | None = None
-    ) -> FrozenTrial:
-        if template_trial is None:
-            template_trial = create_trial(state=TrialState.RUNNING, system_attrs={OWNER: owner()})
-        return super()._create_new_trial(study_id, template_trial)
-
-    def set_trial_state_values(
-        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
-    ) -> bool:
-        """Set the state; a WAITING trial that starts to run gets its owner with it."""
-        if state is TrialState.RUNNING and values is None and claim(self, trial_id):
-            return True
-        return super().set_trial_state_values(trial_id, state, values)
 
 
 def engine_of(storage: BaseStorage) -> Engine | None:
@@ -182,7 +172,7 @@ def create_once(make: Callable[[], T]) -> T:
 
 
 def _raced(error: Exception) -> bool:
-    cause = _driver_error(error)
+    cause = driver_error(error)
     if isinstance(error, IntegrityError) or getattr(cause, "sqlstate", "") in _ALREADY_THERE:
         return True
     return isinstance(cause, sqlite3.Error) and bool(
@@ -196,7 +186,13 @@ def _settings(url: str) -> dict[str, Any]:
         engine: dict[str, Any] = {"connect_args": {"timeout": BUSY_TIMEOUT}}
     else:
         given = make_url(url).query.get("connect_timeout", str(CONNECT_TIMEOUT))
-        engine = {"pool_pre_ping": True, "connect_args": {"connect_timeout": given}}
+        # One connection is kept; the heartbeat's thread opens its own for a moment each minute.
+        engine = {
+            "pool_pre_ping": True,
+            "pool_size": 1,
+            "max_overflow": 20,
+            "connect_args": {"connect_timeout": given},
+        }
     return {
         "url": url.replace("{", "{{").replace("}", "}}"),  # Optuna formats it as a template
         "engine_kwargs": engine,
@@ -263,14 +259,9 @@ def _secret_keys(url: URL) -> list[str]:
     return [key for key in url.query if "password" in key.lower()]
 
 
-def _driver_error(error: Exception) -> BaseException:
-    cause = error.__cause__ if isinstance(error, StorageInternalError) else error
-    return getattr(cause, "orig", None) or cause or error
-
-
 def _reason(error: Exception, url: URL) -> str:
     """The driver's message on one line, without any password."""
-    text = str(_driver_error(error))
+    text = str(driver_error(error))
     secrets = [url.password or "", *(str(url.query[key]) for key in _secret_keys(url))]
     for secret in filter(None, secrets):
         for spelling in (secret, quote(secret, safe=""), quote_plus(secret)):

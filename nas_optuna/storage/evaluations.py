@@ -5,14 +5,14 @@ from __future__ import annotations
 import warnings
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
-from weakref import WeakKeyDictionary, WeakSet
 
 import sqlalchemy as sa
 from optuna.storages import BaseStorage
 from sqlalchemy.exc import IntegrityError
 
 from nas_optuna.metrics import Metrics
-from nas_optuna.storage.engine import create_once, engine_of
+from nas_optuna.storage.tables import engine_with
+from nas_optuna.storage.waiting import patient
 
 _TABLE = sa.Table(
     "nas_evaluations",
@@ -24,9 +24,6 @@ _TABLE = sa.Table(
     sa.Column("payload", sa.Text, nullable=False),
     sa.Column("created", sa.DateTime(timezone=True), nullable=False),
 )
-
-_with_table: WeakSet[sa.Engine] = WeakSet()
-_in_memory: WeakKeyDictionary[BaseStorage, sa.Engine] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +71,7 @@ class EvaluationCache:
         A storage that is not a database (in memory, a journal) has a cache that lives in this
         process, as long as the storage object.
         """
-        engine = engine_of(storage)
-        if engine is None:
-            engine = _in_memory.get(storage) or _in_memory.setdefault(storage, _memory_engine())
-        if engine not in _with_table:
-            made = engine
-            create_once(lambda: _TABLE.metadata.create_all(made))
-            _with_table.add(engine)
-        return cls(engine)
+        return cls(engine_with(_TABLE, storage))
 
     def get(self, key: EvaluationKey) -> Metrics | None:
         """The result stored for `key`, or None.
@@ -101,6 +91,7 @@ class EvaluationCache:
             )
         return metrics
 
+    @patient
     def put(self, key: EvaluationKey, metrics: Metrics) -> Metrics:
         """Store a result unless there is one, and return the stored one: the first wins."""
         row = dict(zip(("digest", "evaluator", "data", "seed"), astuple(key), strict=True))
@@ -119,6 +110,7 @@ class EvaluationCache:
             connection.execute(_TABLE.update().where(same).values(**new))
         return _read(self._payload(key) or "") or metrics
 
+    @patient
     def _payload(self, key: EvaluationKey) -> str | None:
         with self._engine.connect() as connection:
             query = sa.select(_TABLE.c.payload).where(_where(key))
@@ -136,14 +128,3 @@ def _read(payload: str) -> Metrics | None:
         return Metrics.from_json(payload)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
-
-
-def _memory_engine() -> sa.Engine:
-    # The database is its one connection, which the threads of a study take in turn.
-    return sa.create_engine(
-        "sqlite://",
-        poolclass=sa.QueuePool,
-        pool_size=1,
-        max_overflow=0,
-        connect_args={"check_same_thread": False},
-    )

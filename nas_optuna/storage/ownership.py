@@ -4,13 +4,16 @@ A trial carries its owner from the transaction that made it RUNNING on, so that 
 is killed at any moment leaves no trial that nobody can account for.
 
 - Owner on this machine: `reap` looks whether the process still lives.
-- Owner on another machine, or in another container: Optuna's heartbeat decides.
+- Owner on another machine, or in another container, or one that hangs so that not even its
+  heartbeat goes on: Optuna's heartbeat decides.
 - No owner (the trial was made through another storage class): Optuna's heartbeat decides too;
   without a heartbeat the trial is left alone, since nothing tells it from a long training.
 """
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import socket
 from collections.abc import Mapping
@@ -20,19 +23,24 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import sqlalchemy as sa
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages._rdb import models
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.orm import Session
 
+from nas_optuna.storage.waiting import patient
+
 OWNER = "nas:owner"
 RETRY_OF = "nas:retry_of"  # number of the first trial of the chain
 RETRY_HISTORY = "nas:retry_history"  # numbers of all trials of the chain so far
+REAPED = "nas:reaped"  # true if a trial was failed by another process than its owner
 MAX_RETRIES = 3
 
 _FIXED_PARAMS = "fixed_params"  # Optuna's key for the parameters of an enqueued trial
 _START_TOLERANCE = 1.0  # seconds; far below the time after which a process id comes up again
+_tickets = itertools.count()
 
 
 def backend_of(storage: BaseStorage) -> RDBStorage | None:
@@ -49,6 +57,14 @@ def owner() -> dict[str, Any]:
         ['boot', 'host', 'namespace', 'pid', 'started']
     """
     return dict(_owner(os.getpid()))
+
+
+def ticket() -> dict[str, Any]:
+    """`owner()` and a number that no other trial of this process has.
+
+    By it a process recognises the trial that it started when the answer got lost.
+    """
+    return {**owner(), "ticket": next(_tickets)}
 
 
 @lru_cache(maxsize=1)
@@ -92,26 +108,8 @@ def is_dead(owner: Mapping[str, Any], *, one_machine: bool) -> bool:
         return False
 
 
-def claim(backend: RDBStorage, trial_id: int) -> bool:
-    """Make a WAITING trial this process's RUNNING one, state and owner in one transaction.
-
-    Returns:
-        Whether it was this call that did it.
-    """
-    with Session(backend.engine) as session, session.begin():
-        trial = session.get(models.TrialModel, trial_id, with_for_update=True)
-        if trial is None or trial.state != TrialState.WAITING:
-            return False
-        trial.state = TrialState.RUNNING
-        trial.datetime_start = datetime.now()
-        backend._set_trial_attr_without_commit(
-            session, models.TrialSystemAttributeModel, trial_id, OWNER, owner()
-        )
-    return True
-
-
 def reap(study: Study) -> list[int]:
-    """Fail every RUNNING trial whose process on this machine died, and enqueue its clean retry.
+    """Fail every RUNNING trial whose process is dead or hangs, and enqueue its clean retry.
 
     Failing and enqueueing are one transaction: of two processes that reap at once only one
     retries a trial, and one that is killed here loses none.
@@ -123,10 +121,12 @@ def reap(study: Study) -> list[int]:
     if backend is None:
         return []
     one_machine = backend.engine.dialect.name == "sqlite"
+    silent = set(backend._get_stale_trial_ids(study._study_id) if _heartbeats(backend) else ())
     reaped = []
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         who = trial.system_attrs.get(OWNER)
-        if who is None or not is_dead(who, one_machine=one_machine):
+        dead = who is not None and is_dead(who, one_machine=one_machine)
+        if not dead and trial._trial_id not in silent:
             continue
         last = backend.get_trial(trial._trial_id)  # it may have gone on until it died
         if _fail(backend, study._study_id, last):
@@ -134,6 +134,40 @@ def reap(study: Study) -> list[int]:
     return reaped
 
 
+def _heartbeats(backend: RDBStorage) -> bool:
+    return backend.heartbeat_interval is not None
+
+
+def is_gone(backend: RDBStorage, trial_id: int) -> bool:
+    """Whether a trial does not run, or its process is dead or hangs.
+
+    Args:
+        backend: The storage.
+        trial_id: Id of a trial of any study in it.
+    """
+    with Session(backend.engine) as session:
+        trial = session.get(models.TrialModel, trial_id)
+        if trial is None or trial.state != TrialState.RUNNING:
+            return True
+        study_id: Any = trial.study_id
+        system = models.TrialSystemAttributeModel
+        text = session.scalar(
+            sa.select(system.value_json).where(system.trial_id == trial_id, system.key == OWNER)
+        )
+    if text is not None:
+        one_machine = backend.engine.dialect.name == "sqlite"
+        if is_dead(json.loads(text), one_machine=one_machine):
+            return True
+    return _heartbeats(backend) and trial_id in backend._get_stale_trial_ids(study_id)
+
+
+def is_watched(backend: RDBStorage, trial_id: int) -> bool:
+    """Whether a trial has ever sent a heartbeat."""
+    with Session(backend.engine) as session:
+        return models.TrialHeartbeatModel.where_trial_id(trial_id, session) is not None
+
+
+@patient
 def _fail(backend: RDBStorage, study_id: int, dead: FrozenTrial) -> bool:
     with Session(backend.engine) as session, session.begin():
         # The study first, as in Optuna's own creation of trials: it guards their numbers.
@@ -143,6 +177,11 @@ def _fail(backend: RDBStorage, study_id: int, dead: FrozenTrial) -> bool:
             return False
         trial.state = TrialState.FAIL
         trial.datetime_complete = datetime.now()
+        session.add(
+            models.TrialSystemAttributeModel(
+                trial_id=dead._trial_id, key=REAPED, value_json=json.dumps(True)
+            )
+        )
         again = clean_retry(dead)
         if again is not None:
             backend._get_prepared_new_trial(study_id, again, session)

@@ -22,8 +22,11 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 # Each process is forked from one that has no more than the imports: quick, and no open database.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["nas_optuna.storage", "alembic.command", "optuna.storages._rdb.models", "psycopg"]
-)
+    [
+        "nas_optuna.storage", "alembic.command", "optuna.storages._rdb.models", "psycopg",
+        "nas_optuna.workers", "torch._dynamo",
+    ]
+)  # fmt: skip
 
 
 def together(function, count, *args):
