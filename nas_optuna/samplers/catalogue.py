@@ -28,5 +28,20 @@ def _on_use(module: str) -> Callable[[Settings], BaseSampler]:
 register(Strategy("random", "independent draws; the baseline of every comparison", seeded.random))
 register(Strategy("tpe", "Parzen estimators of good and bad architectures, jointly", seeded.tpe))
 register(
-    Strategy("nsga2", "evolution by non-dominated sorting, crossover and mutation", seeded.nsga2)
+    Strategy(
+        "nsga2",
+        "evolution by non-dominated sorting, with the space's own crossover and mutation",
+        _on_use("evolution"),
+    )
 )
+register(
+    Strategy("reinforce", "an LSTM controller, trained by policy gradient", _on_use("reinforce"))
+)
+register(
+    Strategy("darts", "differentiable search: the alphas of a trained supernet", _on_use("darts"))
+)
+register(
+    Strategy("progressive", "TPE from simple networks to complex ones", _on_use("progressive"))
+)
+register(Strategy("local", "hill climbing over neighbours, with restarts", _on_use("local")))
+register(Strategy("gp", "Optuna's Gaussian process", _on_use("gp")))

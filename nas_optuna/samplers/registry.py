@@ -31,11 +31,13 @@ class Settings:
         space: The space that is searched; None for a user's own function.
         seed: The study's seed, not negative.
         trials: Trials the whole study is planned to have; sizes populations and warm-up phases.
+        evaluator: What judges the architectures; a strategy that trains finds its data there.
     """
 
     space: Space | None = None
     seed: int = 0
     trials: int = DEFAULT_TRIALS
+    evaluator: object = None
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -89,7 +91,12 @@ def names() -> tuple[str, ...]:
 
 
 def create(
-    name: str, *, space: Space | None = None, seed: int = 0, trials: int | None = None
+    name: str,
+    *,
+    space: Space | None = None,
+    seed: int = 0,
+    trials: int | None = None,
+    evaluator: object = None,
 ) -> BaseSampler:
     """Make the sampler of a strategy, for one study.
 
@@ -101,6 +108,7 @@ def create(
         space: The space that is searched; some strategies need it.
         seed: The study's seed, not negative.
         trials: Trials the whole study is planned to have, over all its runs; None if not known.
+        evaluator: What judges the architectures; `darts` trains its supernet on the same data.
 
     Raises:
         UnknownNameError: There is no such strategy; the message suggests the nearest.
@@ -113,4 +121,5 @@ def create(
     """
     strategy = STRATEGIES[check_name("sampler", name, STRATEGIES)]
     planned = DEFAULT_TRIALS if trials is None else trials
-    return strategy.factory(Settings(space=space, seed=seed, trials=planned))
+    settings = Settings(space=space, seed=seed, trials=planned, evaluator=evaluator)
+    return strategy.factory(settings)

@@ -60,14 +60,6 @@ def test_numbers_out_of_range_are_refused(seed, trials):
         samplers.create("random", seed=seed, trials=trials)
 
 
-@pytest.mark.parametrize(
-    ("trials", "population"), [(1, 8), (80, 8), (100, 10), (200, 20), (333, 34), (9999, 50)]
-)
-def test_population_is_a_tenth_of_the_budget(trials, population):
-    sampler = samplers.create("nsga2", trials=trials)
-    assert sampler._build(0).population_size == population
-
-
 def test_the_samplers_do_not_import_torch():
     code = "import sys, nas_optuna.samplers; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
