@@ -1,15 +1,13 @@
 """What a study found: numbers first, then tables of them."""
 
 from nas_optuna.report.diagram import diagram_png, diagram_svg
+from nas_optuna.report.scoring import Scale, scales, scores
 from nas_optuna.report.statistics import (
-    Scale,
     feasible_trials,
     front_hypervolume,
     hypervolume,
     is_feasible,
     pareto_front,
-    scales,
-    scores,
     spread,
     study_hypervolume,
 )

@@ -21,6 +21,7 @@ from rich.text import Text
 from nas_optuna.constraints import SearchConstraints
 from nas_optuna.recording import CACHED, EPOCHS, INFEASIBLE
 from nas_optuna.report import statistics
+from nas_optuna.report.scoring import FloatArray
 from nas_optuna.report.tables import format_value
 
 _LINES = 10  # plain lines over the budget, if trials are quick
@@ -137,7 +138,7 @@ class Tally:
         self._points = np.concatenate([self._points[kept], point])
         self.hypervolume = self._hypervolume()
 
-    def _minimised(self, trials: list[FrozenTrial]) -> statistics.FloatArray:
+    def _minimised(self, trials: list[FrozenTrial]) -> FloatArray:
         return statistics.minimised([t.values for t in trials], self._directions)
 
     def _hypervolume(self) -> float:

@@ -197,6 +197,8 @@ def _measured(trial: FrozenTrial, names: Sequence[str]) -> dict[str, float]:
     values: dict[str, float] = dict(attrs.get(COSTS, {}))
     if LATENCY in attrs:
         values["latency_ms"] = attrs[LATENCY]["median_ms"]
+        if "memory_mb" in attrs[LATENCY]:  # measured, and not only counted
+            values["memory_mb"] = attrs[LATENCY]["memory_mb"]
     foreign = COSTS not in attrs and INFEASIBLE not in attrs  # another program's trial
     if trial.values and (EPOCHS in attrs or foreign):
         values |= dict(zip(names, trial.values, strict=True))

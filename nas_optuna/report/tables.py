@@ -15,7 +15,7 @@ from rich.table import Table
 from nas_optuna.constraints import SearchConstraints
 from nas_optuna.errors import StorageError
 from nas_optuna.metrics import METRICS
-from nas_optuna.report import statistics
+from nas_optuna.report import scoring, statistics
 
 ARCHITECTURE_KEY = "nas:architecture"
 
@@ -62,7 +62,7 @@ def pareto_records(
     Args:
         study: Any Optuna study.
         limit: Keep at most so many, the most spread-out ones; None keeps all.
-        weights: Weight of each metric in the score; see `statistics.scores`.
+        weights: Weight of each metric in the score; see `scoring.scores`.
         constraints: The limits of the search, which scale the score.
 
     Returns:
@@ -187,7 +187,7 @@ def _scores(
     if weights is None and not statistics.are_metrics(names):
         return [None] * len(front)
     values = statistics.values_of(front)
-    scores = statistics.scores(values, names, weights=weights, constraints=constraints)
+    scores = scoring.scores(values, names, weights=weights, constraints=constraints)
     return [float(score) for score in scores]
 
 
