@@ -30,11 +30,15 @@ class SearchConstraints:
         max_layers: Most operations with weights on the longest path.
         max_parameters: Most trainable numbers.
         max_latency_ms: Longest median forward pass of one sample, in milliseconds.
-        max_memory_mb: Largest peak memory of one forward pass, weights included, in MB (1e6).
+        max_memory_mb: Largest peak memory of one forward pass, weights included, in MB (1e6):
+            counted, and on CUDA measured, too.
         max_flops: Most floating-point operations of one forward pass (a multiply-add is two).
         min_accuracy: Least validation accuracy, in [0, 1]; the only limit that needs training.
-        target_platform: Where the network will run: `gpu` is timed on CUDA; `cpu`, `mobile` and
-            `edge` on this machine's CPU.
+        target_platform: Where the network will run, which decides how latency comes: `cpu` is
+            timed by torch on this machine's CPU, `gpu` on CUDA (as is the peak memory), `mobile`
+            and `edge` by ONNX Runtime on this machine's CPU (extra `export`). A
+            `nas_optuna.LatencyTable` made on the device itself predicts instead, wherever the
+            search runs.
 
     Raises:
         SettingError: A limit is not positive, or the platform is unknown.

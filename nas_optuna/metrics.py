@@ -23,6 +23,7 @@ class Metric:
         worst: Value told to the study when it was not measured because a cheaper check
             already ruled the architecture out.
         text: What it is, in a few words.
+        best: The best value there can be, or one beyond all that occur.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Metric:
     direction: Direction
     worst: float
     text: str
+    best: float = 0.0
 
     @property
     def maximized(self) -> bool:
@@ -40,7 +42,7 @@ class Metric:
 METRICS: dict[str, Metric] = {
     m.name: m
     for m in (
-        Metric("accuracy", "", "maximize", 0.0, "share of validation samples classified right"),
+        Metric("accuracy", "", "maximize", 0.0, "share of validation samples classified right", 1),
         Metric("loss", "", "minimize", 1e3, "mean cross-entropy on the validation part"),
         Metric("latency_ms", "ms", "minimize", 1e4, "median time of one forward pass"),
         Metric("parameters", "", "minimize", 1e12, "trainable numbers"),
@@ -48,7 +50,7 @@ METRICS: dict[str, Metric] = {
         Metric("memory_mb", "MB", "minimize", 1e6, "peak memory of one forward pass"),
         Metric("layers", "", "minimize", 1e6, "operations with weights on the longest path"),
         # What a score without training tells is the order of networks, and no share of anything.
-        Metric("proxy", "", "maximize", -1e12, "score without training; ranks, measures nothing"),
+        Metric("proxy", "", "maximize", -1e12, "score without training; it only ranks", 1e12),
     )
 }
 

@@ -9,6 +9,7 @@ from nas_optuna.evaluators.recipe import TrainingSettings, pick_device, seeded
 from nas_optuna.evaluators.scaling import scaled
 from nas_optuna.evaluators.tabular import Row, Tabular
 from nas_optuna.evaluators.training import EarlyStopping, FullTraining
+from nas_optuna.evaluators.weight_sharing import WeightSharing
 from nas_optuna.evaluators.zero_cost import ZeroCost
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Tabular",
     "TrainingResult",
     "TrainingSettings",
+    "WeightSharing",
     "ZeroCost",
     "pick_device",
     "scaled",

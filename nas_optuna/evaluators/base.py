@@ -84,6 +84,17 @@ class Evaluator(ABC):
         """
         return None
 
+    def prepare(self) -> None:  # noqa: B027 - most evaluators have nothing to prepare
+        """Do what is done once for all candidates, such as training a supernet; mostly nothing.
+
+        The first `evaluate` does it too, but not before a run shows its progress.
+        """
+
+    @property
+    def epochs_per_report(self) -> float:
+        """Passes over the full training part that lie between two reports."""
+        return 1.0
+
     @property
     def measuring(self) -> Evaluator:
         """The evaluator whose results `evaluate` returns, and under which they are stored."""

@@ -113,6 +113,11 @@ class PerformancePrediction(Evaluator):
         return self.evaluator.dataset  # type: ignore[attr-defined,no-any-return]
 
     @property
+    def epochs_per_report(self) -> float:
+        """Passes over the full training part that lie between two reports."""
+        return self.evaluator.epochs_per_report
+
+    @property
     def measuring(self) -> Evaluator:
         """The wrapped evaluator: what it measures is its result, and shared with its studies."""
         return self.evaluator.measuring

@@ -120,9 +120,13 @@ class ProxyTask(Evaluator):
             SettingError: A module of the user's own was to be narrowed.
         """
         metrics = self._training.evaluate(self._scaled(candidate), report)
-        share = len(self._training.dataset.train) / len(self.dataset.train)
         notes = {**metrics.notes, "proxy_task": self.easier}
-        return replace(metrics, epochs=metrics.epochs * share, notes=notes)
+        return replace(metrics, epochs=metrics.epochs * self.epochs_per_report, notes=notes)
+
+    @property
+    def epochs_per_report(self) -> float:
+        """Passes over the full training part that an epoch of the easier task is worth."""
+        return len(self._training.dataset.train) / len(self.dataset.train)
 
     @cached_property
     def _training(self) -> FullTraining | EarlyStopping:

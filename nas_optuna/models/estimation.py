@@ -13,8 +13,8 @@ from sklearn.ensemble import ExtraTreesRegressor
 from nas_optuna.models.cost import NodeKey, node_cost
 from nas_optuna.operations import Setting
 
-ENOUGH = 10  # measured operations of one kind that others are estimated from
-_BEYOND = 10.0  # times the largest measured: nobody knows what lies further out
+_ENOUGH = 10  # measured operations to learn from; with fewer the nearest one's time is taken
+_BEYOND = 10.0  # times what was measured: from there on time is taken to grow in proportion
 _TREES = 50
 _TINY = 1e-12
 
@@ -25,10 +25,12 @@ class Estimator:
     """Estimates one kind of operation.
 
     Time grows in proportion to what is computed and moved, which holds for sizes not seen as
-    well; trees over the settings and shapes learn how far off that is.
+    well; trees over the settings and shapes learn how far off that is. Of a kind with few
+    measured members, each other takes as long as the measured one nearest in size, unless it is
+    far larger.
 
     Args:
-        measured: Median milliseconds by operation, all of one kind, at least `ENOUGH`.
+        measured: Median milliseconds by operation, all of one kind, at least one.
     """
 
     def __init__(self, measured: Mapping[NodeKey, float]) -> None:
@@ -37,6 +39,12 @@ class Estimator:
         times = np.array(list(measured.values()))
         x = np.array([_work(key) for key in measured])
         self._largest = x.max(axis=0)
+        self._known, self._times = x, times
+        self._learned = len(times) >= _ENOUGH
+        if self._learned:
+            self._learn(measured, x, times)
+
+    def _learn(self, measured: Mapping[NodeKey, float], x: Array, times: Array) -> None:
         # Errors relative to the time, and columns of one scale for the solver.
         relative = x / times[:, None]
         scale = np.maximum(relative.max(axis=0), _TINY)
@@ -44,13 +52,23 @@ class Estimator:
         self._trees = ExtraTreesRegressor(_TREES, random_state=0, n_jobs=1)
         self._trees.fit([self._features(key) for key in measured], np.log(times / self._linear(x)))
 
-    def estimate(self, keys: Sequence[NodeKey]) -> list[float | None]:
-        """Milliseconds of each operation; None for one far larger than all that were measured."""
+    def estimate(self, keys: Sequence[NodeKey]) -> list[float]:
+        """Milliseconds of each operation."""
         x = np.array([_work(key) for key in keys])
+        times = self._predicted(keys, x) if self._learned else self._nearest(x)
+        return [float(time) for time in times]
+
+    def _predicted(self, keys: Sequence[NodeKey], x: Array) -> Array:
         corrections = np.exp(self._trees.predict([self._features(key) for key in keys]))
+        # Far beyond what was measured trees know nothing; there the proportion has to do.
         near = (x <= _BEYOND * self._largest).all(axis=1)
-        times = self._linear(x) * corrections
-        return [float(time) if ok else None for time, ok in zip(times, near, strict=True)]
+        return self._linear(x) * np.where(near, corrections, 1.0)
+
+    def _nearest(self, x: Array) -> Array:
+        distances = np.linalg.norm(np.log1p(x)[:, None] - np.log1p(self._known), axis=2)
+        chosen = distances.argmin(axis=1)
+        growth = (x / np.maximum(self._known[chosen], 1.0)).max(axis=1)
+        return np.asarray(self._times[chosen] * np.where(growth > _BEYOND, growth, 1.0))
 
     def _linear(self, work: Array) -> Array:
         """`(n, features) -> (n,)` milliseconds."""

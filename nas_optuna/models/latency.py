@@ -6,7 +6,7 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,11 +14,12 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.benchmark import Measurement, Timer
 from torch.utils.benchmark import timer as synchronised
 
 from nas_optuna.models.network import example_input
+from nas_optuna.models.runtimes import RUNTIMES, RuntimeName, runtime_named
 
 SPREAD = 0.05  # interquartile range, as a share of the median, at which a measurement is done
 _MOST = 10  # times the least seconds: time is up
@@ -35,7 +36,7 @@ class Latency:
     Args:
         median_ms: Median time of one forward pass in milliseconds; minimised.
         iqr_ms: Interquartile range of the repeats in milliseconds.
-        threads: Threads that torch was allowed.
+        threads: Threads that the runtime was allowed.
         device: What it ran on, such as `cpu AMD EPYC 7763` or `cuda NVIDIA A100`.
     """
 
@@ -64,15 +65,18 @@ def _processor() -> str:
     return next(filter(None, models), platform.processor() or platform.machine())
 
 
-def device_fingerprint(device: torch.device | str, *, threads: int) -> str:
-    """Say all that makes latencies comparable: hardware, threads and torch.
+def device_fingerprint(
+    device: torch.device | str, *, threads: int, runtime: RuntimeName = "torch"
+) -> str:
+    """Say all that makes latencies comparable: hardware, threads and what runs the network.
 
     Example:
         >>> device_fingerprint("cpu", threads=1).endswith(f"1 thread, torch {torch.__version__}")
         True
     """
     many = "s" if threads != 1 else ""
-    return f"{device_name(device)}, {threads} thread{many}, torch {torch.__version__}"
+    version = RUNTIMES[runtime].version()
+    return f"{device_name(device)}, {threads} thread{many}, {runtime} {version}"
 
 
 @contextmanager
@@ -96,6 +100,7 @@ def measure_latency(
     threads: int = 1,
     seconds: float = 0.1,
     spread: float = SPREAD,
+    runtime: RuntimeName = "torch",
 ) -> Latency:
     """Time a model's forward pass: eval mode, inference mode, warm, device synchronised.
 
@@ -107,53 +112,56 @@ def measure_latency(
         input_shape: Shape of one sample without the batch.
         device: Where to run.
         batch_size: Samples in one pass.
-        threads: Threads torch may use on the CPU; recorded, since it changes the result.
+        threads: Threads on the CPU; recorded, since it changes the result.
         seconds: Least time spent measuring; longer gives a steadier median.
         spread: Interquartile range to reach, as a share of the median.
+        runtime: What runs the model, `torch` or `onnxruntime`.
 
     Returns:
         Median and interquartile range over blocks of repeats (`torch.utils.benchmark`).
+
+    Raises:
+        UnknownNameError: There is no such runtime.
+        SettingError: The runtime is not installed, or does not run on `device`.
 
     Example:
         >>> measure_latency(nn.Linear(8, 2), (8,), seconds=0.01).threads
         1
     """
-    model = model.to(device)
-    x = example_input(model, input_shape, batch_size=batch_size, device=torch.device(device))
-    return measure_call(model, [x], threads=threads, seconds=seconds, spread=spread)
+    device = torch.device(device)
+    model = model.to(device).eval()
+    x = example_input(model, input_shape, batch_size=batch_size, device=device)
+    call = runtime_named(runtime).prepare(model, (x,), threads)
+    return measure_call(call, device=device, threads=threads, seconds=seconds, spread=spread)
 
 
 def measure_call(
-    model: nn.Module,
-    inputs: Sequence[Tensor],
+    call: Callable[[], object],
     *,
+    device: torch.device,
     threads: int = 1,
     seconds: float = 0.1,
     spread: float = SPREAD,
 ) -> Latency:
-    """As `measure_latency`, for a module and its inputs, which lie on one device.
+    """As `measure_latency`, for what a runtime prepared.
 
     Args:
-        model: The module.
-        inputs: What it is called with.
-        threads: Threads torch may use on the CPU.
+        call: Runs the network once.
+        device: Where it runs.
+        threads: Threads on the CPU.
         seconds: Least time spent measuring.
         spread: Interquartile range to reach, as a share of the median.
     """
-    # Timer synchronises CUDA around each block and sets the number of threads itself.
-    timer = Timer(
-        "model(*inputs)",
-        globals={"model": model.eval(), "inputs": inputs},
-        num_threads=threads,
-        timer=_clock(inputs[0].device, threads),
-    )
+    # Timer synchronises CUDA around each block and sets torch's number of threads itself.
+    clock = _clock(device, threads)
+    timer = Timer("call()", globals={"call": call}, num_threads=threads, timer=clock)
     with measuring_alone(), torch.inference_mode():
         measured = _calibrated(timer, seconds, spread)
     return Latency(
         median_ms=measured.median * 1e3,
         iqr_ms=measured.iqr * 1e3,
         threads=threads,
-        device=device_name(inputs[0].device),
+        device=device_name(device),
     )
 
 

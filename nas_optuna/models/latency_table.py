@@ -13,9 +13,10 @@ from typing import Any
 from nas_optuna.architecture import Architecture
 from nas_optuna.errors import DataError
 from nas_optuna.models.cost import NodeKey, node_keys
-from nas_optuna.models.estimation import ENOUGH, Estimator
+from nas_optuna.models.estimation import Estimator
 
-_FORMAT = 1
+_FORMAT = 2
+_MAKE = "`nas-optuna latency-table STUDY.py --out {path}`"
 _KIND = "nas_optuna latency table"
 
 
@@ -41,10 +42,10 @@ class TableData:
     """What a table holds.
 
     Args:
-        runtime: What ran the operations; `torch`.
+        runtime: What ran the operations, `torch` or `onnxruntime`.
+        version: Its version.
         device: The hardware.
         threads: Threads on the CPU.
-        torch: Version of torch.
         batch_size: Samples in one pass.
         overhead_ms: What a network takes beside its operations.
         scale: What the sum over the operations is multiplied by.
@@ -53,9 +54,9 @@ class TableData:
     """
 
     runtime: str
+    version: str
     device: str
     threads: int
-    torch: str
     batch_size: int
     overhead_ms: float
     scale: float
@@ -85,7 +86,7 @@ class TableData:
 class LatencyTable:
     """Predicts the latency of an architecture by the sum over its operations.
 
-    The file comes from `scripts/make_latency_table.py`, run on the machine where the networks will
+    The file comes from `nas-optuna latency-table`, run on the machine where the networks will
     run. An operation that is not in the table is estimated from those of its kind. The file is
     read at the first use.
 
@@ -135,15 +136,14 @@ class LatencyTable:
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(
                 f"Cannot read the latency table {self.path}: {error}. "
-                "`python scripts/make_latency_table.py STUDY.py FILE.json` makes one."
+                f"{_MAKE.format(path=self.path)} makes one."
             ) from error
 
     def predict(self, architecture: Architecture) -> float:
         """Predict the milliseconds of one forward pass.
 
         Raises:
-            DataError: The file is not usable, or the table knows nothing like one of the
-                operations.
+            DataError: The file is not usable, or the table has no operation of some node's kind.
         """
         keys = node_keys(architecture)
         self._know(architecture, keys)
@@ -157,22 +157,18 @@ class LatencyTable:
         for kind in sorted({key[0] for key in missing}):
             wanted = [key for key in missing if key[0] == kind]
             estimator = self._estimator(kind)
-            times = estimator.estimate(wanted) if estimator else [None] * len(wanted)
-            for key, time in zip(wanted, times, strict=True):
-                if time is None:
-                    node = architecture.nodes[keys.index(key)]
-                    raise DataError(
-                        f"The latency table {self.path} knows nothing like node {node.name!r}: "
-                        f"{kind} {dict(node.settings)} on {', '.join(map(str, key[2]))}; make "
-                        "the table from this study: `python scripts/make_latency_table.py "
-                        f"STUDY.py {self.path}`."
-                    )
-                self._times[key] = time
+            if estimator is None:
+                node = architecture.nodes[keys.index(wanted[0])]
+                raise DataError(
+                    f"The latency table {self.path} has no {kind}, which node {node.name!r} is; "
+                    f"make the table from this study: {_MAKE.format(path=self.path)}."
+                )
+            self._times.update(zip(wanted, estimator.estimate(wanted), strict=True))
 
     def _estimator(self, kind: str) -> Estimator | None:
         if kind not in self._estimators:
             known = {key: ms for key, ms in self.data.entries.items() if key[0] == kind}
-            if len(known) < ENOUGH:
+            if not known:
                 return None
             self._estimators[kind] = Estimator(known)
         return self._estimators[kind]
@@ -190,9 +186,9 @@ def _parse(text: str, path: Path) -> TableData:
             raise ValueError(f"its format is {document['format']!r}, not {_FORMAT}")
         return TableData(
             runtime=str(document["runtime"]),
+            version=str(document["version"]),
             device=str(document["device"]),
             threads=int(document["threads"]),
-            torch=str(document["torch"]),
             batch_size=int(document["batch_size"]),
             overhead_ms=float(document["overhead_ms"]),
             scale=float(document["scale"]),
@@ -201,8 +197,8 @@ def _parse(text: str, path: Path) -> TableData:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f"{path} is not a latency table this version reads ({error}); make it anew with "
-            "`python scripts/make_latency_table.py STUDY.py FILE.json`."
+            f"{path} is not a latency table this version reads ({error}); make it anew: "
+            f"{_MAKE.format(path=path)}."
         ) from error
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import cast
+from typing import TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 
-from nas_optuna.architecture import INPUT, Architecture
+from nas_optuna.architecture import INPUT, Architecture, Node
 from nas_optuna.errors import ArchitectureError
 from nas_optuna.models.operations import Settings, make
 from nas_optuna.operations import Shape
@@ -18,11 +18,16 @@ from nas_optuna.operations import Shape
 _FAILURES = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
 
 
+NodeFactory: TypeAlias = Callable[[Node, tuple[Shape, ...]], nn.Module]
+"""Makes the module of a node, given the shapes of its inputs (no batch)."""
+
+
 class Network(nn.Module):
     """The network of an architecture; parameters are named after its nodes.
 
     Args:
         architecture: What to build.
+        factory: Makes the module of each node; by default with weights of its own.
 
     Example:
         >>> from nas_optuna import ArchitectureBuilder
@@ -34,15 +39,15 @@ class Network(nn.Module):
         'nodes.stem.0.weight'
     """
 
-    def __init__(self, architecture: Architecture) -> None:
+    def __init__(self, architecture: Architecture, factory: NodeFactory | None = None) -> None:
         super().__init__()
         self.architecture = architecture
         shapes = architecture.shapes
         self.nodes = nn.ModuleDict()
-        make_node = _twins(make) if torch.get_default_device().type == "meta" else make
+        factory = factory or _own_weights()
         for node in architecture.nodes:
             inputs = tuple(shapes[name] for name in node.inputs)
-            self.nodes[_key(node.name)] = make_node(node.operation, node.complete(), inputs)
+            self.nodes[_key(node.name)] = factory(node, inputs)
         self._plan = _plan(architecture)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -53,6 +58,11 @@ class Network(nn.Module):
             for i in last_used:  # free what no later node needs
                 del values[i]
         return values[self._plan[-1][1]]
+
+
+def _own_weights() -> NodeFactory:
+    make_module = _twins(make) if torch.get_default_device().type == "meta" else make
+    return lambda node, inputs: make_module(node.operation, node.complete(), inputs)
 
 
 def _twins(factory: Callable[..., nn.Module]) -> Callable[..., nn.Module]:

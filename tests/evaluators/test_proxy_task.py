@@ -209,3 +209,21 @@ def test_a_study_trains_the_easier_task_and_tells_the_whole_networks_costs():
         assert trial.values[1] == cost(made).parameters
         assert trial.user_attrs["nas:epochs"] == pytest.approx(0.25, abs=0.01)
         assert "25 % of the data" in trial.user_attrs["nas:notes"]["proxy_task"]
+
+
+def test_a_pruned_trial_counts_passes_over_the_whole_data_too():
+    class AtOnce(optuna.pruners.BasePruner):
+        def prune(self, study, trial):
+            return True
+
+    space = nas.spaces.MacroSpace((1, 8, 8), 10, min_layers=1, max_layers=2, widths=(8,))
+    easier = ProxyTask(FULL, data_fraction=0.25, epochs=2)
+    predicting = nas.evaluators.PerformancePrediction(easier, space, warmup=5)
+    for evaluator in (easier, predicting):
+        objective = nas.Objective(space, evaluator, ("accuracy", "parameters"), pruner=AtOnce())
+        study = optuna.create_study(directions=objective.directions)
+        study.optimize(objective, n_trials=1)
+        (trial,) = study.trials
+        assert trial.state is optuna.trial.TrialState.PRUNED
+        assert len(trial.user_attrs["nas:curve"]) == 1
+        assert trial.user_attrs["nas:epochs"] == pytest.approx(0.25, abs=0.01)
