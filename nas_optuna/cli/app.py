@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -43,6 +43,20 @@ class Format(StrEnum):
     CSV = "csv"
 
 
+class Launcher(StrEnum):
+    """What starts workers, and where."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+class Runtime(StrEnum):
+    """What runs a network when its latency is measured."""
+
+    TORCH = "torch"
+    ONNXRUNTIME = "onnxruntime"
+
+
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.py", help="File that defines `search`.")]
 Storage = Annotated[str | None, typer.Option(metavar="URL", help="Database, if not the file's.")]
 Name = Annotated[str | None, typer.Option(metavar="NAME", help="Study, if not the file's.")]
@@ -58,7 +72,23 @@ Sampler = Annotated[
     str | None, typer.Option(metavar="NAME", help="Strategy; `nas-optuna samplers` lists them.")
 ]
 Seed = Annotated[int | None, typer.Option(metavar="N", min=0, help="Seed of the strategy.")]
-OnDevice = Annotated[Device | None, typer.Option(help="Where networks are trained.")]
+OnDevice = Annotated[Device | None, typer.Option(help="Where networks run.")]
+
+Workers = Annotated[int, typer.Option(metavar="N", min=1, help="Processes that run trials.")]
+LaunchedBy = Annotated[
+    Launcher, typer.Option(help="Where workers run: on this machine, or on a Ray cluster.")
+]
+Cpus = Annotated[float, typer.Option(metavar="N", min=0.0, help="Cores of a trial, asked of Ray.")]
+Gpus = Annotated[float, typer.Option(metavar="N", min=0.0, help="GPUs of a trial, asked of Ray.")]
+Hang = Annotated[
+    float,
+    typer.Option(
+        metavar="SECONDS",
+        min=1.0,
+        help="End a worker that is silent for so long, as for an epoch.",
+    ),
+]
+HANG = 3600.0
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -113,15 +143,21 @@ def run(
     name: Name = None,
     seed: Seed = None,
     device: OnDevice = None,
+    workers: Workers = 1,
+    launcher: LaunchedBy = Launcher.LOCAL,
+    cpus: Cpus = 1.0,
+    gpus: Gpus = 0.0,
+    hang: Hang = HANG,
 ) -> int:
     """Search: create the study, or continue the one that is there."""
-    from nas_optuna.cli.running import run_study
-
     given = Given(
         study=study, trials=trials, evaluations=evaluations, timeout=timeout, sampler=sampler,
         storage=storage, name=name, seed=seed, device=device,
     )  # fmt: skip
-    return run_study(given, create=True, debug=context.obj)
+    staff = {
+        "workers": workers, "launcher": launcher.value, "cpus": cpus, "gpus": gpus, "hang": hang,
+    }  # fmt: skip
+    return _run(given, staff, create=True, debug=context.obj)
 
 
 @app.command()
@@ -137,15 +173,64 @@ def resume(
     name: Name = None,
     seed: Seed = None,
     device: OnDevice = None,
+    workers: Workers = 1,
+    launcher: LaunchedBy = Launcher.LOCAL,
+    cpus: Cpus = 1.0,
+    gpus: Gpus = 0.0,
+    hang: Hang = HANG,
 ) -> int:
     """Continue a study that is there."""
-    from nas_optuna.cli.running import run_study
-
     given = Given(
         study=study, trials=trials, evaluations=evaluations, timeout=timeout, sampler=sampler,
         storage=storage, name=name, seed=seed, device=device,
     )  # fmt: skip
-    return run_study(given, create=False, debug=context.obj)
+    staff = {
+        "workers": workers, "launcher": launcher.value, "cpus": cpus, "gpus": gpus, "hang": hang,
+    }  # fmt: skip
+    return _run(given, staff, create=False, debug=context.obj)
+
+
+def _run(given: Given, staff: dict[str, Any], *, create: bool, debug: bool) -> int:
+    from nas_optuna.cli.running import run_study
+
+    if staff["workers"] == 1 and staff["launcher"] == Launcher.LOCAL:
+        return run_study(given, create=create, debug=debug)
+    from nas_optuna.cli.working import Staff, optimize_with
+
+    optimize = optimize_with(Staff(**staff, debug=debug), given)
+    return run_study(given, create=create, debug=debug, optimize=optimize)
+
+
+@app.command()
+def worker(
+    context: typer.Context,
+    study: StudyFile,
+    *,
+    trials: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Finished trials of the study in all; by default what its last run asked for.",
+        ),
+    ] = None,
+    timeout: Timeout = None,
+    sampler: Sampler = None,
+    storage: Storage = None,
+    name: Name = None,
+    seed: Seed = None,
+    device: OnDevice = None,
+    workers: Workers = 1,
+    hang: Hang = HANG,
+) -> int:
+    """Join a study from anywhere, and work on it until it has its trials."""
+    from nas_optuna.cli.working import Staff, join
+
+    given = Given(
+        study=study, trials=trials, timeout=timeout, sampler=sampler, storage=storage, name=name,
+        seed=seed, device=device,
+    )  # fmt: skip
+    return join(given, Staff(workers=workers, hang=hang, debug=context.obj))
 
 
 @app.command()
@@ -158,6 +243,30 @@ def profile(
     from nas_optuna.cli.views import print_profile
 
     print_profile(Given(study=study), samples=samples)
+
+
+@app.command()
+def latency_table(
+    study: StudyFile,
+    *,
+    out: Annotated[Path, typer.Option(metavar="FILE.json", help="File to write.")],
+    runtime: Annotated[Runtime, typer.Option(help="What runs the networks.")] = Runtime.TORCH,
+    threads: Annotated[int, typer.Option(metavar="N", min=1, help="Threads on the CPU.")] = 1,
+    networks: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Networks whose operations are measured.")
+    ] = 100,
+    checks: Annotated[
+        int, typer.Option(metavar="N", min=5, help="Networks measured whole, to check by.")
+    ] = 50,
+    device: OnDevice = None,
+) -> None:
+    """Measure the operations of a space on this machine, to predict latency by."""
+    from nas_optuna.cli.tabulating import make_table
+
+    make_table(
+        Given(study=study, device=device), out,
+        runtime=runtime.value, threads=threads, networks=networks, checks=checks,
+    )  # fmt: skip
 
 
 @app.command()
@@ -203,6 +312,49 @@ def show(
     from nas_optuna.cli.views import show_trial
 
     show_trial(Given(study=study, storage=storage, name=name), number=trial, diagram=diagram)
+
+
+@app.command()
+def compare(
+    context: typer.Context,
+    study: StudyFile,
+    *,
+    samplers: Annotated[
+        str,
+        typer.Option(metavar="NAME,...", help="Strategies; random and local are always in."),
+    ] = "tpe,nsga2",
+    seeds: Annotated[int, typer.Option(metavar="K", min=1, help="Studies of each.")] = 5,
+    trials: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Finished trials of each study.")
+    ] = None,
+    epochs: Annotated[
+        float | None,
+        typer.Option(metavar="N", help="End a study that would have spent so many alone."),
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="The same in seconds of evaluations and sampler."),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Processes; by default one per core, at most 8."),
+    ] = None,
+    storage: Storage = None,
+    name: Name = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where to write page, tables and pictures."),
+    ] = None,
+    device: OnDevice = None,
+) -> int:
+    """Compare strategies over seeds, and say which is better, or that it cannot be told."""
+    from nas_optuna.cli.comparing import Contest, compare_samplers
+
+    given = Given(
+        study=study, trials=trials, timeout=timeout, storage=storage, name=name, device=device
+    )
+    contest = Contest(given=given, samplers=samplers, seeds=seeds, epochs=epochs)
+    return compare_samplers(contest, workers=workers, out=out, debug=context.obj)
 
 
 @app.command()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import signal
+from collections.abc import Callable
+from typing import TypeAlias
 
 import optuna
 import typer
@@ -18,25 +20,49 @@ from nas_optuna.report.progress import Budget, RunProgress, Tally
 from nas_optuna.search import Search
 from nas_optuna.storage import mask
 
+Optimize: TypeAlias = Callable[[Search, optuna.Study, Budget, RunProgress], None]
 
-def run_study(given: Given, *, create: bool, debug: bool) -> int:
+
+def optimize_here(
+    search: Search, study: optuna.Study, budget: Budget, progress: RunProgress
+) -> None:
+    """Run a budget in this process."""
+    search.optimize(
+        study,
+        trials=budget.trials,
+        evaluations=budget.evaluations,
+        timeout=budget.timeout,
+        callbacks=[progress],
+    )
+
+
+def run_study(
+    given: Given, *, create: bool, debug: bool, optimize: Optimize = optimize_here
+) -> int:
     """Search, and return the exit status.
 
     Args:
         given: Study file and options.
         create: Whether to make the study if there is none.
         debug: Whether to leave Optuna's log of failed trials as it is.
+        optimize: Runs the budget.
     """
     console = Console(highlight=False)
     search = given.search()
     if not debug:
-        _log_no_traceback()
+        log_no_traceback()
     with database_errors(search.storage):
         study = search.create() if create else search.load()
         budget = _budget(search, given)
         console.print(introduction(search, study, budget), soft_wrap=True, markup=False)
+        search.evaluator.measuring.prepare()
         progress = RunProgress(study, budget, console, search.constraints)
-        status = _optimize(search, study, budget, progress)
+
+        def start() -> None:
+            with progress:
+                optimize(search, study, budget, progress)
+
+        status = heeding(start)
         console.print()
         best = print_front(console, search, study)
         console.print(_summary(search, progress.tally), soft_wrap=True, markup=False)
@@ -85,16 +111,10 @@ def _budget(search: Search, given: Given) -> Budget:
     return Budget(trials=trials, evaluations=given.evaluations, timeout=search.timeout)
 
 
-def _optimize(search: Search, study: optuna.Study, budget: Budget, progress: RunProgress) -> int:
+def heeding(call: Callable[[], None]) -> int:
+    """Call what heeds Ctrl-C and SIGTERM, and return the exit status."""
     try:
-        with progress:
-            search.optimize(
-                study,
-                trials=budget.trials,
-                evaluations=budget.evaluations,
-                timeout=budget.timeout,
-                callbacks=[progress],
-            )
+        call()
     except KeyboardInterrupt as interrupt:
         typer.echo("Interrupted; `resume` repeats the trial that was running.", err=True)
         number = interrupt.args[0] if interrupt.args else signal.SIGINT
@@ -124,6 +144,8 @@ class _NoTraceback(logging.Filter):
         return not record.exc_info and "failed with value None" not in record.getMessage()
 
 
-def _log_no_traceback() -> None:
+def log_no_traceback() -> None:
+    """Keep tracebacks of failed trials off the terminal; the error itself is told."""
+    logging.getLogger("optuna.storages._rdb.storage").setLevel(logging.ERROR)
     for handler in logging.getLogger("optuna").handlers:
         handler.addFilter(_NoTraceback())
