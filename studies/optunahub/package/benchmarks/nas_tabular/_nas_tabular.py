@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import nas_optuna as nas
 import optuna
 import optunahub
+
+import nas_optuna as nas
 
 
 class Problem(optunahub.benchmarks.BaseProblem):

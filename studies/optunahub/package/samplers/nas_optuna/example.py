@@ -1,6 +1,7 @@
-import nas_optuna as nas
 import optuna
 import optunahub
+
+import nas_optuna as nas
 
 module = optunahub.load_module("samplers/nas_optuna")
 space = nas.spaces.MacroSpace(input_shape=(1, 8, 8), num_classes=10)
