@@ -285,8 +285,9 @@ def read(results: Path) -> dict[str, Record]:
     """Read the finished studies by key; a line that a kill cut off is taken out of the file."""
     if not results.exists():
         return {}
-    whole = results.read_text().rpartition("\n")[0]
-    results.write_text(whole + "\n" if whole else "")
+    whole, _, cut_off = results.read_text().rpartition("\n")
+    if cut_off:
+        results.write_text(whole + "\n" if whole else "")
     done = {}
     for line in whole.splitlines():
         task, record = json.loads(line)

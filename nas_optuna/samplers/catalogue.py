@@ -43,5 +43,12 @@ register(
 register(
     Strategy("progressive", "TPE from simple networks to complex ones", _on_use("progressive"))
 )
+register(
+    Strategy(
+        "surrogate",
+        "a Gaussian process over genes and graphs, optimistic about mutants of the best",
+        _on_use("surrogate"),
+    )
+)
 register(Strategy("local", "hill climbing over neighbours, with restarts", _on_use("local")))
 register(Strategy("gp", "Optuna's Gaussian process", _on_use("gp")))

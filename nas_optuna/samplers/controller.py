@@ -17,6 +17,7 @@ from nas_optuna.samplers.questions import Question, Step
 HIDDEN = 32
 EMBEDDING = 16
 _INITIAL_SCALE = 0.3  # of embeddings
+_CONDITION_SCALE = 4.0  # with 1 the controller hardly heeded the weights of objectives
 _IMPOSSIBLE = -1e9  # logit of another question's choice; finite, so that 0 x log 0 stays 0
 
 
@@ -27,7 +28,7 @@ class Batch(NamedTuple):
         questions: `(B, T)` number of the question at each step.
         answers: `(B, T)` number, among all choices, of the answer.
         real: `(B, T)` whether there is such a step.
-        conditions: `(B, C)` what the episodes were conditioned on.
+        conditions: `(B, C)` what the episodes were conditioned on, scaled.
     """
 
     questions: Tensor
@@ -99,7 +100,8 @@ class Controller(nn.Module):
                 questions[row, column] = numbers[asks.key]
                 answers[row, column] = self._first[asks.key] + choice
                 real[row, column] = True
-        return Batch(questions, answers, real, torch.from_numpy(conditions).float())
+        scaled = _CONDITION_SCALE * torch.from_numpy(conditions).float()
+        return Batch(questions, answers, real, scaled)
 
     def forward(self, batch: Batch) -> Tensor:
         """Log-probabilities `(B, T, A)` of all choices at each step, given the answers before."""

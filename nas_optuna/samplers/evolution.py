@@ -11,49 +11,32 @@ Real, Aggarwal, Huang & Le 2019, "Regularized Evolution for Image Classifier Arc
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import moocore
 import numpy as np
-from numpy.typing import NDArray
 from optuna.samplers import BaseSampler, RandomSampler
-from optuna.study import Study, StudyDirection
+from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_optuna.errors import SettingError
-from nas_optuna.samplers.genomes import (
-    INTENDED,
-    Answers,
-    Genetics,
-    Known,
-    Recorded,
-    answers,
-    intended,
-    is_open,
-)
+from nas_optuna.samplers.genomes import INTENDED, Known, intended, is_open
+from nas_optuna.samplers.population import History, Individual, select
 from nas_optuna.samplers.registry import Settings
 from nas_optuna.samplers.seeded import SeededSampler
-from nas_optuna.spaces import Space
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
-    from optuna.storages import BaseStorage
 
     from nas_optuna.spaces.drawing import Params
 
 PARENTS = "nas:proposal:parents"  # system attribute: numbers of the trials that a child is of
-POPULATION = 10
 STARTUP = 10  # random trials first
-CROSSOVER = 0.9  # share of children that have two parents
+CROSSOVER = 0.75  # share of children that have two parents,
+MUTATION = 0.5  # and share of these that are mutated even if they are new
 AGEING_POPULATION = 20  # the newest trials, of which
 AGEING_TOURNAMENT = 5  # so many are compared for a parent
 _ATTEMPTS = 100  # mutations on top of each other until a child is new
 _ROUNDS = 10  # proposals until one is no other worker's; a clash is rare, two in a row rarer
-FloatArray = NDArray[np.float64]
-_TOLD = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 def create(settings: Settings, *, ageing: bool = False) -> BaseSampler:
@@ -76,8 +59,7 @@ def create(settings: Settings, *, ageing: bool = False) -> BaseSampler:
         >>> study.best_value, len({str(trial.params) for trial in study.trials})
         (0.0, 30)
     """
-    space = settings.space if isinstance(settings.space, Space) else None
-    history = _History(None if space is None or space.conditional else space)
+    history = History(settings.space)
     startup = min(max(settings.trials // 4, 2), STARTUP)
 
     def build(seed: int) -> BaseSampler:
@@ -90,9 +72,9 @@ class _Evolution(BaseSampler):
     """Proposes the genome of one trial.
 
     The first trials are random. Then each is a child of the best trials so far: all finished ones
-    are sorted as NSGA-II sorts (by front, feasible ones first, then by crowding), the first
-    `POPULATION` may be parents, and each parent wins a tournament of two. Children are made by the
-    crossover and the mutation of the space, and mutated further until they are new.
+    are sorted as NSGA-II sorts (by front, feasible ones first, then by crowding), the first ones
+    may be parents, and each parent wins a tournament of two. Children are made by the crossover
+    and the mutation of the space, and mutated further until they are new.
 
     Departures from the paper: the population is replaced trial by trial, not by generations. That
     needs fewer trials, no worker waits for another, and nothing but finished trials decides what
@@ -106,7 +88,7 @@ class _Evolution(BaseSampler):
         ageing: See `create`.
     """
 
-    def __init__(self, history: _History, seed: int, *, startup: int, ageing: bool) -> None:
+    def __init__(self, history: History, seed: int, *, startup: int, ageing: bool) -> None:
         self._history = history
         self._rng = np.random.default_rng(seed)
         self._random = RandomSampler(seed=seed)
@@ -165,13 +147,14 @@ class _Evolution(BaseSampler):
         history, rng = self._history, self._rng
         history.read(study)
         space, known, tried = history.genetics, history.known, _tried(study, trial, history)
-        given = intended(trial) | trial.params
+        given = trial.system_attrs.get("fixed_params", {}) | trial.params
         parents = self._parents(history)
         if parents:
             genome = parents[0].params
             if len(parents) > 1:
                 genome = space.crossover(genome, parents[1].params, rng)
-            genome = space.mutate(genome, rng)
+            if len(parents) == 1 or rng.random() < MUTATION:
+                genome = space.mutate(genome, rng)
         else:
             genome = space.sample(rng)
         genome = space.complete({**genome, **given}, rng)
@@ -181,7 +164,7 @@ class _Evolution(BaseSampler):
             genome = space.complete({**space.mutate(genome, rng), **given}, rng)
         return genome, [parent.number for parent in parents]
 
-    def _parents(self, history: _History) -> list[_Individual]:
+    def _parents(self, history: History) -> list[Individual]:
         if history.told < self._startup or not history.finished:
             return []
         rng = self._rng
@@ -189,7 +172,7 @@ class _Evolution(BaseSampler):
             newest = history.finished[-AGEING_POPULATION:]
             drawn = rng.permutation(len(newest))[:AGEING_TOURNAMENT]
             return [min((newest[i] for i in drawn), key=lambda one: (one.violation, one.losses))]
-        population = _select(history.finished, POPULATION)
+        population = select(history.finished)
         count = 2 if rng.random() < CROSSOVER and len(population) > 1 else 1
         winners: list[int] = []
         while len(winners) < count:
@@ -200,73 +183,13 @@ class _Evolution(BaseSampler):
         return [population[winner] for winner in winners]
 
 
-@dataclass(frozen=True, slots=True)
-class _Individual:
-    """A finished trial: its number, its genome, and its values, minimised."""
-
-    number: int
-    params: Params
-    answers: Answers
-    losses: tuple[float, ...]
-    violation: float
-
-
-class _History:
-    """What the trials of one study have told, each read once.
-
-    Args:
-        space: The space; None to go by the questions that trials were asked.
-    """
-
-    def __init__(self, space: Space | None) -> None:
-        self._fixed = space
-        self.lock = threading.Lock()  # `optimize(n_jobs=2)` shares the sampler
-        self._clear()
-
-    def _clear(self) -> None:
-        self._study: tuple[BaseStorage, int] | None = None
-        self._read: set[int] = set()
-        self.genes: dict[str, BaseDistribution] = dict(self._fixed.genes) if self._fixed else {}
-        self.genetics: Genetics = self._fixed or Recorded(self.genes)
-        self.known = Known()
-        self.finished: list[_Individual] = []  # by number
-        self.told = 0
-
-    def read(self, study: Study) -> None:
-        """Read the trials that have finished since."""
-        if self._study != (study._storage, study._study_id):
-            self._clear()
-            self._study = (study._storage, study._study_id)
-        signs = [-1.0 if d is StudyDirection.MAXIMIZE else 1.0 for d in study.directions]
-        for trial in study._get_trials(deepcopy=False, states=_TOLD, use_cache=True):
-            if trial.number not in self._read:
-                self._read.add(trial.number)
-                self._add(trial, signs)
-        self.finished.sort(key=lambda one: one.number)
-
-    def answers(self, params: Params) -> Answers:
-        """Return the answers of a genome that count."""
-        return answers(params, self._fixed)
-
-    def _add(self, trial: FrozenTrial, signs: list[float]) -> None:
-        if self._fixed is None:
-            self.genes.update(trial.distributions)
-        told = self.answers(trial.params)
-        self.known.add(told)
-        self.told += 1
-        if trial.state is TrialState.COMPLETE:
-            losses = tuple(sign * v for sign, v in zip(signs, trial.values, strict=True))
-            violation = sum(max(excess, 0.0) for excess in trial.constraints.values())
-            self.finished.append(_Individual(trial.number, trial.params, told, losses, violation))
-
-
 def _running(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
     """Other trials that are running now, read anew."""
     trials = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     return [other for other in trials if other.number != trial.number]
 
 
-def _tried(study: Study, trial: FrozenTrial, history: _History) -> Known:
+def _tried(study: Study, trial: FrozenTrial, history: History) -> Known:
     """What running trials try: what they intend, and what they were asked where that is all."""
     tried = Known()
     for other in _running(study, trial):
@@ -275,67 +198,3 @@ def _tried(study: Study, trial: FrozenTrial, history: _History) -> Known:
         if asked[0] in history.known.by_names:
             tried.add(asked)
     return tried
-
-
-def _select(trials: Sequence[_Individual], size: int) -> list[_Individual]:
-    """Return the best `size` trials, best first; of trials with one genome, the first counts."""
-    unique = list({one.answers: one for one in reversed(trials)}.values())[::-1]
-    losses = np.array([one.losses for one in unique], dtype=np.float64)
-    ranks = _ranks(losses, np.array([one.violation for one in unique]))
-    chosen: list[int] = []
-    for rank in np.unique(ranks):
-        front = np.flatnonzero(ranks == rank)
-        chosen.extend(front[np.argsort(-crowding(losses[front]), kind="stable")].tolist())
-        if len(chosen) >= size:
-            break
-    return [unique[i] for i in chosen[:size]]
-
-
-def _ranks(losses: FloatArray, violations: FloatArray) -> NDArray[np.int64]:
-    """Rank by constrained domination (Deb et al., section VI).
-
-    Args:
-        losses: `(n, m)` values, every column minimised.
-        violations: `(n,)` how far limits are broken; 0 where none is.
-
-    Returns:
-        `(n,)` number of the front, from 0; after the fronts of feasible trials come infeasible
-        ones by their violation.
-    """
-    ranks = np.zeros(len(losses), dtype=np.int64)
-    feasible = violations <= 0
-    if feasible.any():
-        ranks[feasible] = moocore.pareto_rank(losses[feasible])
-    worse = np.unique(violations[~feasible], return_inverse=True)[1]
-    ranks[~feasible] = ranks[feasible].max(initial=-1) + 1 + worse
-    return ranks
-
-
-def crowding(losses: FloatArray) -> FloatArray:
-    """Distance of each point of a front to its neighbours (Deb et al., section III-B).
-
-    Args:
-        losses: `(n, m)` values; they may be infinite.
-
-    Returns:
-        `(n,)` sum over the columns of the gap between the two neighbours, as a share of the span
-        of the finite values; infinite at either end, 0 in a column of one value.
-
-    Example:
-        >>> crowding(np.array([[0.0, 4.0], [1.0, 3.0], [4.0, 0.0]])).tolist()
-        [inf, 2.0, inf]
-    """
-    distances = np.zeros(len(losses))
-    for column in losses.T:
-        order = np.argsort(column, kind="stable")
-        values = column[order]
-        if values[0] == values[-1]:
-            continue
-        finite = values[np.isfinite(values)]
-        span = np.ptp(finite) if len(finite) else 0.0
-        around = np.concatenate([[-np.inf], values, [np.inf]])
-        left, right = around[:-2], around[2:]
-        gaps = np.zeros(len(values))
-        np.subtract(right, left, out=gaps, where=left != right)  # two infinities have no gap
-        distances[order] += gaps / (span or 1.0)
-    return distances

@@ -70,27 +70,44 @@ class Recorded:
 
     def sample(self, rng: np.random.Generator) -> Params:
         """Draw an answer to every question."""
-        return {name: draw(gene, rng) for name, gene in self.genes.items()}
+        # Sorted, since the order in which questions came up is another one after a restart.
+        return {name: draw(gene, rng) for name, gene in sorted(self.genes.items())}
 
     def complete(self, params: Mapping[str, Any], rng: np.random.Generator) -> Params:
-        """Return the answers that are in range; what is missing is drawn when it is asked for."""
+        """Answer every question: as `params` does where its answer is in range, else at random."""
+        return self.sample(rng) | _Partial(self.genes).complete(params, rng)
+
+    def mutate(self, params: Mapping[str, Any], rng: np.random.Generator) -> Params:
+        """Give one question of `params` another answer; the same if none has another."""
+        among = [name for name in params if name in self.genes]
+        return variation.change_gene(_Partial(self.genes), params, rng, among) or dict(params)
+
+    def crossover(
+        self, a: Mapping[str, Any], b: Mapping[str, Any], rng: np.random.Generator
+    ) -> Params:
+        """Take each answer from one of two genomes, or from the one that has it."""
+        return variation.crossover(_Partial(self.genes), a, b, rng)
+
+
+@dataclass(frozen=True, slots=True)
+class _Partial:
+    """Questions as a space in which a genome need not answer all of them.
+
+    Variation in it changes nothing but what parents were asked.
+    """
+
+    genes: Mapping[str, BaseDistribution]
+    name: str = "the study"
+    chains: tuple[Chain, ...] = ()
+
+    def complete(self, params: Mapping[str, Any], rng: np.random.Generator) -> Params:
+        """Leave out what is out of range."""
         genes = self.genes
         return {
             name: value
             for name, value in params.items()
             if name in genes and contains(genes[name], value)
         }
-
-    def mutate(self, params: Mapping[str, Any], rng: np.random.Generator) -> Params:
-        """Give one question another answer; the same genome if none has another."""
-        among = list(params)
-        return variation.change_gene(self, params, rng, among) or dict(params)
-
-    def crossover(
-        self, a: Mapping[str, Any], b: Mapping[str, Any], rng: np.random.Generator
-    ) -> Params:
-        """Take each answer from one of two genomes, or from the one that has it."""
-        return variation.crossover(self, a, b, rng)
 
 
 @dataclass(slots=True)

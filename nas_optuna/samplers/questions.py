@@ -45,7 +45,7 @@ class Question:
         """Number of the choice that a value belongs to; a value out of range to the nearest."""
         if self.edges is None:
             return int(self.distribution.to_internal_repr(value))
-        low, step = self._grid
+        low, _, step = self._grid
         place = value if step is None else round((value - low) / step)
         found = int(np.searchsorted(self.edges, place, side="right")) - 1
         return min(max(found, 0), self.count - 1)
@@ -55,17 +55,17 @@ class Question:
         if self.edges is None:
             return self.distribution.to_external_repr(float(choice))
         left, right = self.edges[choice : choice + 2]
-        low, step = self._grid
-        if step is not None:
-            return low + int(left + np.floor(place * (right - left))) * step
+        low, high, step = self._grid
+        if step is not None:  # the sum of floats may end beyond the highest value
+            return min(low + int(left + np.floor(place * (right - left))) * step, high)
         if getattr(self.distribution, "log", False):
             return float(np.clip(left * (right / left) ** place, left, right))
         return float(left + place * (right - left))
 
     @property
-    def _grid(self) -> tuple[Any, Any]:
+    def _grid(self) -> tuple[Any, Any, Any]:
         assert isinstance(self.distribution, FloatDistribution | IntDistribution)
-        return self.distribution.low, self.distribution.step
+        return self.distribution.low, self.distribution.high, self.distribution.step
 
 
 def question(name: str, distribution: BaseDistribution) -> Question:
@@ -116,12 +116,7 @@ def steps_of(trial: FrozenTrial) -> list[Step]:
 
 
 _Path = tuple[tuple[str, int], ...]
-
-
-@dataclass(slots=True)
-class _Node:
-    count: int
-    spent: set[int] = field(default_factory=set)
+_Place = tuple[_Path, str]  # a question, after the answers before it
 
 
 class Asked:
@@ -136,42 +131,62 @@ class Asked:
         >>> asked.add([(first, 0), (second, 1)])
         >>> asked.spent([(first, 0)], second), asked.spent([], first)
         ({1}, set())
-        >>> asked.add([(first, 0), (second, 0)])
-        >>> asked.spent([], first)
+        >>> asked.spent([], first, running=[[(first, 0), (second, 0)]])
         {0}
     """
 
     def __init__(self) -> None:
-        self._nodes: dict[tuple[_Path, str], _Node] = {}
-        self._inner: set[_Path] = set()
+        self._spent: dict[_Place, set[int]] = {}
+        self._inner: set[_Path] = set()  # answers after which a trial was asked more
+        self._ends: dict[str, bool] = {}  # by key of a question: was it a trial's last one?
 
     def add(self, steps: Sequence[Step]) -> None:
         """Add the answers of a trial that has ended."""
         path = _path(steps)
-        nodes: list[tuple[_Node, Question, int]] = []
-        for length, (asks, choice) in enumerate(steps):
-            node = self._nodes.setdefault((path[:length], asks.key), _Node(asks.count))
-            if length and path[:length] not in self._inner:
-                nodes[-1][0].spent.discard(steps[length - 1][1])  # a trial failed there halfway
+        for length, (asks, _) in enumerate(steps):
+            if length and path[:length] not in self._inner:  # a trial failed there halfway
+                before = (path[: length - 1], steps[length - 1][0].key)
+                self._spent.get(before, set()).discard(steps[length - 1][1])
             self._inner.add(path[:length])
-            nodes.append((node, asks, choice))
+            self._ends.setdefault(asks.key, False)
+        if steps:
+            self._ends[steps[-1][0].key] = True
+        self._spend(steps, self._spent)
+
+    def _spend(self, steps: Sequence[Step], spent: dict[_Place, set[int]]) -> None:
+        """Note in `spent` what is known behind each answer of a trial, from the last one on."""
+        path = _path(steps)
         if path in self._inner:
             return
-        for node, asks, choice in reversed(nodes):
-            if not asks.exact:
-                return
-            node.spent.add(choice)
-            if len(node.spent) < node.count:
+        for length in reversed(range(len(steps))):
+            asks, choice = steps[length]
+            place = (path[:length], asks.key)
+            choices = spent.setdefault(place, set())
+            if asks.exact:
+                choices.add(choice)
+            if len(choices | self._spent.get(place, set())) < asks.count:
                 return
 
-    def spent(self, steps: Sequence[Step], asks: Question) -> set[int]:
-        """Choices that answer `asks`, after `steps`, with what would repeat an ended trial."""
-        node = self._nodes.get((_path(steps), asks.key))
-        return node.spent if node else set()
+    def spent(
+        self, steps: Sequence[Step], asks: Question, running: Sequence[Sequence[Step]] = ()
+    ) -> set[int]:
+        """Choices that answer `asks`, after `steps`, with what would repeat a trial.
 
-    def goes_on(self, steps: Sequence[Step]) -> bool:
-        """Whether a trial that has ended was asked more after `steps`."""
-        return _path(steps) in self._inner
+        Args:
+            steps: What was answered before.
+            asks: The question.
+            running: Answers so far of trials that have not ended; one that is not known to go on
+                counts as complete.
+        """
+        also: dict[_Place, set[int]] = {}
+        for theirs in running:
+            self._spend(theirs, also)
+        place = (_path(steps), asks.key)
+        return self._spent.get(place, set()) | also.get(place, set())
+
+    def may_end(self, asks: Question) -> bool:
+        """Whether `asks` may be a trial's last question, as far as is known."""
+        return self._ends.get(asks.key, True)
 
 
 def _path(steps: Sequence[Step]) -> _Path:

@@ -6,14 +6,14 @@ answered, and how likely that was, is kept in the trial. Each `batch` finished t
 takes some steps of PPO on them (`_improve`), with rewards by rank (`rewards.standings`).
 
 What the controller knows after n finished trials is a function of the seed and these trials in
-their order. So a state in the database (`storage.states`) is a checkpoint that saves the replay,
-and a process that died, or a worker that never met the others, has nothing that could be lost.
+their order. So the state in the database (`controller_memory`) is a checkpoint that saves the
+replay, and a process that died, or a worker that never met the others, has nothing to lose.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +24,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_optuna.errors import SettingError
 from nas_optuna.samplers.controller import Controller, derive, one_thread
+from nas_optuna.samplers.controller_memory import ControllerMemory
 from nas_optuna.samplers.questions import Asked, Question, Step, question, steps_of
 from nas_optuna.samplers.registry import Settings
 from nas_optuna.samplers.rewards import FloatArray, HypervolumeImprovement, Reward, standings
-from nas_optuna.storage import SamplerStates, State, draw_index
-from nas_optuna.storage.ownership import RETRY_HISTORY
+from nas_optuna.storage import draw_index
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -105,7 +105,7 @@ class ReinforceSampler(BaseSampler):
         self._learning_rate = learning_rate
         self._entropy = entropy
         self._reward: Reward = reward or HypervolumeImprovement()
-        self._memory: _Memory | None = None
+        self._memory: ControllerMemory | None = None
         self._proposal = _Proposal(trial_id=-1, index=-1, weights=np.empty(0))
         self._lock = threading.RLock()  # `optimize(n_jobs=2)` shares the sampler
 
@@ -140,7 +140,9 @@ class ReinforceSampler(BaseSampler):
         with self._lock, one_thread():
             proposal, memory = self._proposal_of(study, trial)
             chances = memory.controller.answer(steps, asks, proposal.weights)
-            chances[_avoided(study, trial, memory.asked, steps, asks)] = 0.0
+            if memory.asked.may_end(asks):  # the last moment to see what others have chosen
+                proposal.running = _running(study, trial)
+            chances[_repeats(memory.asked, steps, asks, proposal.running)] = 0.0
             random = np.random.default_rng(derive(self._seed, proposal.index, param_name))
             sums = np.cumsum(chances)
             choice = int(np.searchsorted(sums, random.random() * sums[-1], side="right"))
@@ -148,12 +150,18 @@ class ReinforceSampler(BaseSampler):
             study._storage.set_trial_system_attr(trial._trial_id, ANSWERS, proposal.attribute())
         return asks.value(choice, random.random())
 
-    def _proposal_of(self, study: Study, trial: FrozenTrial) -> tuple[_Proposal, _Memory]:
+    def _proposal_of(self, study: Study, trial: FrozenTrial) -> tuple[_Proposal, ControllerMemory]:
         """Turn to a trial: the memory catches up, and a retried trial keeps what it had."""
         if self._memory is None or not self._memory.is_of(study):
             several = len(study.directions) if len(study.directions) > 1 else 0
             count = several if self._reward.weighted else 0
-            self._memory = _Memory(study, self._seed, count, settings=f"1 {self!r}")
+            self._memory = ControllerMemory(
+                study,
+                seed=self._seed,
+                weights=count,
+                baseline=0.5**_SHARPNESS,
+                settings=f"1 {self!r}",
+            )
         memory = self._memory
         if self._proposal.trial_id != trial._trial_id:
             self._catch_up(study, memory)
@@ -164,10 +172,12 @@ class ReinforceSampler(BaseSampler):
             if memory.weights:
                 weights = random.dirichlet(np.ones(memory.weights))
             own = dict(kept["own"]) if kept else {}
-            self._proposal = _Proposal(trial._trial_id, index, weights, own)
+            self._proposal = _Proposal(
+                trial._trial_id, index, weights, own, _running(study, trial)
+            )
         return self._proposal, memory
 
-    def _catch_up(self, study: Study, memory: _Memory) -> None:
+    def _catch_up(self, study: Study, memory: ControllerMemory) -> None:
         """Learn from all full batches of finished trials that the stored state does not know."""
         while True:
             memory.load()
@@ -185,7 +195,7 @@ class ReinforceSampler(BaseSampler):
     def _learn(
         self,
         study: Study,
-        memory: _Memory,
+        memory: ControllerMemory,
         finished: Sequence[FrozenTrial],
         batch: Sequence[FrozenTrial],
     ) -> None:
@@ -252,6 +262,7 @@ class _Proposal:
     index: int
     weights: FloatArray
     own: dict[str, float] = field(default_factory=dict)  # log-probabilities by parameter
+    running: list[list[Step]] = field(default_factory=list)  # what other trials answered so far
 
     def attribute(self) -> dict[str, Any]:
         return {"weights": self.weights.tolist(), "own": dict(self.own)}
@@ -282,94 +293,20 @@ class _Episode:
         return cls(trial.number, np.array(kept["weights"]), steps_of(trial), own)
 
 
-class _Memory:
-    """What is known of one study: the controller, its checkpoint, and which trials have ended."""
-
-    def __init__(self, study: Study, seed: int, weights: int, settings: str) -> None:
-        self._storage, self._study_id = study._storage, study._study_id
-        self.asked = Asked()
-        self._ended: set[int] = set()
-        self._seed = seed
-        self.weights = weights  # of objectives, which an episode is conditioned on
-        self._states = SamplerStates(study, "reinforce", settings)
-        self._version = 0
-        self._start()
-
-    def is_of(self, study: Study) -> bool:
-        return self._storage is study._storage and self._study_id == study._study_id
-
-    def _start(self) -> None:
-        self.controller = Controller(conditions=self.weights, seed=self._seed)
-        self.learned: set[int] = set()  # numbers of trials
-        self.baseline = 0.5**_SHARPNESS
-
-    def load(self) -> None:
-        """Go on from the stored state, if it is another than the last one seen here."""
-        if self._states.version() == self._version:
-            return
-        stored = self._states.load(self._fits)
-        self._version = stored.version
-        self._start()
-        if stored.state is not None:
-            meta = stored.state.meta
-            self.learned = set(meta["learned"])
-            self.baseline = meta["baseline"]
-            for key, count in meta["vocabulary"]:
-                self.controller.meet(key, count)
-            self.controller.restore(stored.state.arrays["weights"])
-
-    def _fits(self, state: State) -> bool:
-        """Whether a state can be restored."""
-        controller = Controller(conditions=self.weights, seed=self._seed)
-        for key, count in state.meta["vocabulary"]:
-            controller.meet(key, count)
-        weights = state.arrays["weights"]
-        return weights.shape == (controller.size,) and bool(np.isfinite(weights).all())
-
-    def store(self) -> bool:
-        """Write a checkpoint; False if another worker wrote one since `load`."""
-        meta: Mapping[str, Any] = {
-            "learned": sorted(self.learned),
-            "baseline": self.baseline,
-            "vocabulary": self.controller.vocabulary,
-        }
-        written = self._states.store(
-            State(meta, {"weights": self.controller.vector()}), self._version
-        )
-        self._version += written
-        return written
-
-    def note_ended(self, trials: Sequence[FrozenTrial]) -> None:
-        """Note the answers of trials that will not be asked more, except those to be repeated."""
-        retried = {n for trial in trials for n in trial.system_attrs.get(RETRY_HISTORY, ())}
-        for trial in trials:
-            number = trial.number
-            if trial.state.is_finished() and number not in self._ended and number not in retried:
-                self._ended.add(number)
-                self.asked.add(steps_of(trial))
+def _running(study: Study, trial: FrozenTrial) -> list[list[Step]]:
+    """Answers so far of the other trials that run."""
+    others = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return [steps_of(other) for other in others if other.number != trial.number]
 
 
-def _avoided(
-    study: Study, trial: FrozenTrial, asked: Asked, steps: list[Step], asks: Question
+def _repeats(
+    asked: Asked, steps: list[Step], asks: Question, running: Sequence[Sequence[Step]]
 ) -> list[int]:
-    """Choices that would repeat a trial, as far as others are left."""
-    spent = asked.spent(steps, asks)
-    last = [choice for choice in range(asks.count) if not asked.goes_on([*steps, (asks, choice)])]
-    running: set[int] = set()
-    if last and asks.exact:
-        for other in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            theirs = steps_of(other)
-            if (
-                other.number != trial.number
-                and len(theirs) == len(steps) + 1
-                and theirs[:-1] == steps
-                and theirs[-1][0].key == asks.key
-                and theirs[-1][1] in last
-            ):
-                running.add(theirs[-1][1])
-    for avoided in (spent | running, running):
-        if len(avoided) < asks.count:
-            return sorted(avoided)
+    """Choices that would repeat a trial; only those of running ones if no other is left."""
+    for known in (asked, Asked()):
+        choices = known.spent(steps, asks, running)
+        if len(choices) < asks.count:
+            return sorted(choices)
     return []
 
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, RandomSampler
-from optuna.search_space import IntersectionSearchSpace
 from optuna.study import StudyDirection
 
 from nas_optuna.samplers.registry import Settings
@@ -166,37 +165,6 @@ class TPESampler(optuna.samplers.TPESampler):
         )
 
 
-# Named as Optuna's: the keys of generations in the database are made from the class name.
-class NSGAIISampler(optuna.samplers.NSGAIISampler):
-    """NSGA-II whose parents have one order, whoever asks.
-
-    Args:
-        population_size: Finished trials in a generation.
-        seed: Seed of the generator.
-        known: The search space seen so far, shared by the samplers of one study: to intersect
-            1,000 trials of 20 genes anew takes 70 ms.
-    """
-
-    def __init__(self, *, population_size: int, seed: int, known: IntersectionSearchSpace) -> None:
-        super().__init__(population_size=population_size, seed=seed)
-        self._known = known
-
-    def infer_relative_search_space(
-        self, study: Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        """Find the parameters that every trial had; see the base class."""
-        space = self._known.calculate(study, use_cache=True)
-        return {name: choices for name, choices in space.items() if not choices.single()}
-
-    def select_parent(self, study: Study, generation: int) -> list[FrozenTrial]:
-        """Select the parents of a generation, sorted by number.
-
-        Optuna gives the trial that opens a generation the parents as they were selected, and all
-        later ones the same parents by number: a retry of the opening trial would draw others.
-        """
-        return sorted(super().select_parent(study, generation), key=lambda trial: trial.number)
-
-
 def random(settings: Settings) -> BaseSampler:
     """Make random search."""
     return SeededSampler(lambda seed: RandomSampler(seed=seed), name="random", seed=settings.seed)
@@ -219,14 +187,3 @@ def tpe(settings: Settings) -> BaseSampler:
         )
 
     return SeededSampler(build, name="tpe", seed=settings.seed)
-
-
-def nsga2(settings: Settings) -> BaseSampler:
-    """Make NSGA-II with a population fit to the budget."""
-    population = min(max(2 * round(settings.trials / 20), 8), 50)
-    known = IntersectionSearchSpace()
-
-    def build(seed: int) -> BaseSampler:
-        return NSGAIISampler(population_size=population, seed=seed, known=known)
-
-    return SeededSampler(build, name="nsga2", seed=settings.seed)

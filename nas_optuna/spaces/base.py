@@ -98,8 +98,9 @@ class Space(ABC):
             self._told = True
             _logger.warning(
                 "%s asks other questions from run to run: %d always, %d only sometimes (%s%s). "
-                "NSGA-II evolves only the first, and draws the others at random; TPE learns less "
-                "of each. Ask all in every run and ignore the answers that are not needed.",
+                "Optuna's NSGA-II evolves only the first, and draws the others at random; TPE "
+                "learns less of each; nsga2 of this package evolves all. Ask all in every run "
+                "where you can, and ignore the answers that are not needed.",
                 self.name,
                 len(common),
                 len(sometimes),
@@ -128,10 +129,10 @@ class Space(ABC):
     def conditional(self) -> bool:
         """Whether its questions change from run to run.
 
-        Such a space is searched worse: NSGA-II evolves only the questions that all trials have in
-        common, so that it is no better than random search, and TPE loses part of its lead. Asking
-        all questions always, and ignoring some answers, costs nothing. A space that is so is told
-        it once, in the log.
+        Such a space is searched worse: Optuna's NSGA-II evolves only the questions that all trials
+        have in common, so that it is hardly better than random search, and TPE loses part of its
+        lead; the strategy `nsga2` evolves them all. Asking all questions always, and ignoring some
+        answers, costs nothing. A space that is so is told it once, in the log.
         """
         return self._recorded[1]
 

@@ -21,8 +21,7 @@ from optuna.distributions import CategoricalDistribution
 
 from nas_optuna.architecture import INPUT, Architecture, Node
 from nas_optuna.operations import operation
-from nas_optuna.spaces.base import Space
-from nas_optuna.spaces.variation import live_genes
+from nas_optuna.spaces.variation import GeneticSpace, live_genes
 
 Encoding = dict[str, float]
 _CHAIN = 3  # operations in the longest chain; four rank hardly better and are three times as many
@@ -30,7 +29,7 @@ _OUTPUT = "output"
 
 
 def encode(
-    space: Space,
+    space: GeneticSpace,
     params: Mapping[str, Any],
     architecture: Architecture | None = None,
     costs: Mapping[str, float] | None = None,
@@ -61,7 +60,7 @@ def encode(
     return encoding
 
 
-def _genes(space: Space, params: Mapping[str, Any]) -> Encoding:
+def _genes(space: GeneticSpace, params: Mapping[str, Any]) -> Encoding:
     encoding: Encoding = {}
     for name in live_genes(space, params):
         gene, value = space.genes[name], params[name]

@@ -33,7 +33,8 @@ class Warm(BaseSampler):
         return self.inner.infer_relative_search_space(study, trial)
 
     def sample_relative(self, study, trial, search_space):
-        if not self.warming and len(study.get_trials(deepcopy=False)) < WARM_UP:
+        warm = self.warming or len(study.get_trials(deepcopy=False)) >= WARM_UP
+        if search_space and not warm:
             return self._after_warm_up(study, search_space)
         proposal = self.inner.sample_relative(study, trial, search_space)
         return proposal | {

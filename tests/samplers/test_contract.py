@@ -24,7 +24,7 @@ SEED = 7
 BUDGET = 32  # populations of 8, and 8 random trials first
 LENGTH = 24
 SHORT = {"gp": 14}  # what 0.1 s a draw allows; past its warm-up all the same
-DISTINCT = ("local",)  # never propose what another trial tried or is trying
+DISTINCT = ("local", "nsga2")  # never propose what another trial tried or is trying
 UNTRAINED = tuple(name for name in samplers.names() if name != "darts")  # its own tests train it
 SHORTEST = 13  # in a database: five past the random ones
 PROCESSES, EACH = 4, 4

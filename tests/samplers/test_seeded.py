@@ -93,21 +93,3 @@ def test_enqueued_parameters_are_kept(strategy):
     study.enqueue_trial({"x": 42})
     study.optimize(formula, n_trials=3)
     assert params(study)[0]["x"] == 42
-
-
-def test_nsga2_does_not_read_the_whole_history_for_its_search_space(monkeypatch):
-    """Intersecting all trials anew takes 70 ms a trial at 1,000 trials; only new ones are read."""
-    study = make("nsga2")
-    study.optimize(formula, n_trials=60)
-    read = []
-    spaces = optuna.search_space.intersection
-    calculate = spaces._calculate
-
-    def spy(trials, include_pruned, search_space, cached_trial_number):
-        read.append(sum(t.number >= cached_trial_number for t in trials))
-        return calculate(trials, include_pruned, search_space, cached_trial_number)
-
-    monkeypatch.setattr(spaces, "_calculate", spy)
-    study.optimize(formula, n_trials=5)
-    assert len(read) == 5
-    assert max(read) <= 2  # the last finished trial and the running one
