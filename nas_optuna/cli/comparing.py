@@ -38,12 +38,14 @@ class Contest:
         samplers: Names of strategies, separated by commas.
         seeds: Studies of each sampler.
         epochs: Epochs after which a study ends.
+        debug: Whether to leave Optuna's log of failed trials as it is.
     """
 
     given: Given
     samplers: str
     seeds: int
     epochs: float | None = None
+    debug: bool = False
 
     def comparison(self) -> Comparison:
         """Read the study file; called in each worker, too.
@@ -51,6 +53,8 @@ class Contest:
         Raises:
             NasOptunaError: The file or an option cannot be used.
         """
+        if not self.debug:
+            log_no_traceback()  # workers, too, fail the trial that a signal meets
         names = [name.strip() for name in self.samplers.split(",") if name.strip()]
         search = self.given.search()
         return Comparison(
@@ -63,24 +67,19 @@ class Contest:
         )
 
 
-def compare_samplers(
-    contest: Contest, *, workers: int | None, out: Path | None, debug: bool
-) -> int:
+def compare_samplers(contest: Contest, *, workers: int | None, out: Path | None) -> int:
     """Compare, and return the exit status.
 
     Args:
         contest: What is compared.
         workers: Processes; None for one per core.
         out: Folder for page, tables and pictures; None for one named after the study.
-        debug: Whether to leave Optuna's log of failed trials as it is.
     """
     console = Console(highlight=False)
     comparison = contest.comparison()
     folder = Path(f"{comparison.search.name}-comparison") if out is None else out
     if folder.exists() and not folder.is_dir():
         raise SettingError(f"--out must be a folder, and {str(folder)!r} is a file.")
-    if not debug:
-        log_no_traceback()
     team = default_workers(len(comparison.entries)) if workers is None else workers
     url = comparison.search.storage
     with database_errors(url):

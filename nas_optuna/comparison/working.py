@@ -92,7 +92,7 @@ class _Team:
         self._errors = context.SimpleQueue()
         self._processes: list[BaseProcess] = [
             context.Process(
-                target=_work,
+                target=work,
                 args=(make, self._next, self._counts, self._errors, workers),
                 name=f"compare-{i}",
             )
@@ -146,10 +146,18 @@ class _Team:
             process.join()
 
 
-def _work(
+def work(
     make: Callable[[], Comparison], place: Any, counts: Any, errors: Any, workers: int
 ) -> None:
-    """What a worker does: take a study and run it, until none is left."""
+    """What a worker does: take a study that nobody has taken and run it, until none is left.
+
+    Args:
+        make: Makes the comparison.
+        place: Shared number of the next study.
+        counts: Shared finished trials of each study.
+        errors: Queue for the error that ends this worker.
+        workers: How many there are.
+    """
     _die_with_parent()
     _share_cores(workers)
     try:

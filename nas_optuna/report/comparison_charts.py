@@ -141,7 +141,7 @@ def final_chart(outcome: Outcome) -> Chart:
     bests = outcome.bests(outcome.limits.budget)
     columns = {"hypervolume": outcome.scores, f"best {outcome.metrics[0]}": bests}
     panels = [
-        Panel("", label, tuple(Spread(name, reached[name], colours[name]) for name in reached))
+        Panel("", label, tuple(Spread(n, reached[n], colours[n]) for n in outcome.order))
         for label, reached in columns.items()
     ]
     text = f"At {outcome.spent_text}; each point is a seed."

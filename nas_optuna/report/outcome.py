@@ -230,7 +230,7 @@ class Outcome:
     def ruler_text(self) -> str:
         """Say in one sentence how hypervolume is measured."""
         ends = [
-            f"{name} from {format_value(name, worst)} to {format_value(name, best)}"
+            f"{name} from {_end_text(name, worst)} to {_end_text(name, best)}"
             for name, worst, best in zip(
                 self.metrics, self.box.reference, self.box.ideal, strict=True
             )
@@ -241,6 +241,11 @@ class Outcome:
             f"{', '.join(ends)} (reference point to ideal point; spanned by the front of "
             f"{source}, a tenth wider at the reference)."
         ).replace("the front of the true front of", "the true front of")
+
+
+def _end_text(name: str, value: float) -> str:
+    """A value as people read it; a reference point has fractions where no network has any."""
+    return format_value(name, round(value) if abs(value) >= 1000 else value)
 
 
 def _band(curves: list[FloatArray], spent: list[FloatArray]) -> Band:

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from nas_optuna.constraints import SearchConstraints
-from nas_optuna.recording import CACHED, EPOCHS, INFEASIBLE
+from nas_optuna.recording import CACHED, EPOCHS, INFEASIBLE, PREDICTED
 from nas_optuna.report import statistics
 from nas_optuna.report.scoring import FloatArray
 from nas_optuna.report.tables import format_value
@@ -103,8 +103,9 @@ class Tally:
         self.hypervolume = self._hypervolume()
         """See `statistics.study_hypervolume`; 0 if an objective is no metric of this package."""
         self.done = 0
-        """Finished trials of the run: trained, cached, infeasible or pruned."""
+        """Finished trials of the run: trained, predicted, cached, infeasible or pruned."""
         self.trained = 0
+        self.predicted = 0
         self.cached = 0
         self.infeasible = 0
         self.failed = 0
@@ -116,7 +117,8 @@ class Tally:
             return
         marks = trial.user_attrs
         self.done += 1
-        self.trained += EPOCHS in marks and CACHED not in marks
+        self.trained += EPOCHS in marks and CACHED not in marks and PREDICTED not in marks
+        self.predicted += PREDICTED in marks
         self.cached += CACHED in marks
         self.infeasible += INFEASIBLE in marks
         if statistics.is_feasible(trial):

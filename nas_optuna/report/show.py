@@ -22,6 +22,7 @@ from nas_optuna.recording import (
     COSTS,
     CURVE,
     EPOCHS,
+    HEALTH,
     INFEASIBLE,
     LATENCY,
     NOTES,
@@ -29,7 +30,7 @@ from nas_optuna.recording import (
 )
 from nas_optuna.report import statistics
 from nas_optuna.report.labels import label, shape_text
-from nas_optuna.report.tables import format_limit, format_value
+from nas_optuna.report.tables import format_limit, format_value, is_predicted
 
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _CURVE_WIDTH = 40
@@ -84,7 +85,8 @@ def trial_text(
     if ARCHITECTURE not in trial.user_attrs and trial.params:
         parts += [Text(), _grid([(name, str(value)) for name, value in trial.params.items()])]
     rows = metric_rows(trial, statistics.metric_names(study), constraints)
-    return Group(*parts, Text(), _grid([*rows, *evaluation_rows(trial)]))
+    rows += [*evaluation_rows(trial), *_reference_rows(study, trial)]
+    return Group(*parts, Text(), _grid(rows))
 
 
 def heading(study: Study, trial: FrozenTrial) -> str:
@@ -180,6 +182,8 @@ def metric_rows(
         text = format_value(name, values[name]) if name in values else "not measured"
         if name == "latency_ms" and LATENCY in trial.user_attrs:
             text += f"  ({_measurement(trial.user_attrs[LATENCY])})"
+        elif name in values and is_predicted(trial, name):
+            text += "  (predicted, not measured)"
         if name in limits:
             sign = "≥" if METRICS[name].maximized else "≤"
             text += f"  [{sign} {format_limit(name, limits[name])}]"
@@ -220,12 +224,22 @@ def evaluation_rows(trial: FrozenTrial) -> list[tuple[str, str]]:
         epochs = f"{attrs[EPOCHS]:g} epoch{'' if attrs[EPOCHS] == 1 else 's'}"
         cost = f"{epochs}, {attrs[SECONDS]:.1f} s"
         rows.append(("evaluation", cost + ("  (from the cache)" if attrs.get(CACHED) else "")))
-    rows += [(name, text.replace("_", " ")) for name, text in attrs.get(NOTES, {}).items()]
+    notes = {k: v for k, v in attrs.get(NOTES, {}).items() if k != "predicted"}  # said above
+    rows += [(name, text.replace("_", " ")) for name, text in notes.items()]
     told = sorted(trial.intermediate_values.items())  # of a trial that did not finish
     curve = attrs.get(CURVE) or [value for _, value in told]
     if curve:
         rows += [("learning curve", sparkline(curve)), ("", curve_text(curve))]
     return rows
+
+
+def _reference_rows(study: Study, trial: FrozenTrial) -> list[tuple[str, str]]:
+    """What the network reached when it was trained in full to check a cheap evaluator."""
+    record = study.user_attrs.get(f"{HEALTH}{trial.number}") or {}
+    if "accuracy" not in record:
+        return []
+    accuracy = format_value("accuracy", record["accuracy"])
+    return [("full training", f"{accuracy}  ({record['reference']}, {record['epochs']:g} epochs)")]
 
 
 def sparkline(curve: Sequence[float]) -> str:

@@ -15,6 +15,7 @@ from rich.table import Table
 from nas_optuna.constraints import SearchConstraints
 from nas_optuna.errors import StorageError
 from nas_optuna.metrics import METRICS
+from nas_optuna.recording import COSTS, LATENCY, PREDICTED
 from nas_optuna.report import scoring, statistics
 
 ARCHITECTURE_KEY = "nas:architecture"
@@ -67,8 +68,9 @@ def pareto_records(
 
     Returns:
         One record per trial with `number`, `values` (by metric name), `params`, `architecture`
-        (None where the trial holds none) and `score` (None where an objective is no metric of
-        this package; records are then in the order of their numbers).
+        (None where the trial holds none), `predicted` (names of the values that nothing measured)
+        and `score` (None where an objective is no metric of this package; records are then in
+        the order of their numbers).
 
     Raises:
         UnknownNameError: A weight is for a metric the study does not have.
@@ -86,13 +88,15 @@ def pareto_records(
 
 
 def pareto_table(records: Sequence[Record], *, title: str | None = None) -> Table:
-    """Show records as a table: number, one column per metric, score.
+    """Show records as a table: number, one column per metric, score; `~` marks predictions.
 
     Args:
         records: What `pareto_records` gave.
         title: A line above the table.
     """
     table = Table(title=title, title_style="bold")
+    if any(record["predicted"] for record in records):
+        table.caption = "~ predicted, not measured"
     names = list(records[0]["values"]) if records else []
     table.add_column("trial", justify="right")
     for name in names:
@@ -100,7 +104,10 @@ def pareto_table(records: Sequence[Record], *, title: str | None = None) -> Tabl
     if records and records[0]["score"] is not None:
         table.add_column("score ↑", justify="right")
     for record in records:
-        cells = [format_value(name, record["values"][name]) for name in names]
+        cells = [
+            "~" * (name in record["predicted"]) + format_value(name, record["values"][name])
+            for name in names
+        ]
         if record["score"] is not None:
             cells.append(f"{record['score']:.3f}")
         table.add_row(str(record["number"]), *cells)
@@ -134,13 +141,14 @@ def profile_table(rows: Iterable[CostRow], *, feasible: float, title: str | None
 def pareto_csv(records: Sequence[Record]) -> str:
     """Write records as CSV text with a heading line, numbers in full; `architecture` as JSON.
 
-    Columns: `number`, the metrics, `score`, the parameters as `params_<name>`, `architecture`.
+    Columns: `number`, the metrics, `score`, `predicted` (names), the parameters as
+    `params_<name>`, `architecture`.
     A parameter that a trial did not have is empty.
     """
     rows = [_row(record) for record in records]
     params = sorted({key for row in rows for key in row if key.startswith("params_")})
     metrics = list(records[0]["values"]) if records else []
-    columns = ["number", *metrics, "score", *params, "architecture"]
+    columns = ["number", *metrics, "score", "predicted", *params, "architecture"]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
@@ -197,8 +205,23 @@ def _record(trial: FrozenTrial, names: Sequence[str], score: float | None) -> Re
         "values": dict(zip(names, trial.values, strict=True)),
         "params": dict(trial.params),
         "architecture": _architecture(trial),
+        "predicted": [name for name in names if is_predicted(trial, name)],
         "score": score,
     }
+
+
+def is_predicted(trial: FrozenTrial, name: str) -> bool:
+    """Whether nothing measured or counted a metric of a trial.
+
+    Args:
+        trial: A finished trial.
+        name: The metric.
+    """
+    attrs = trial.user_attrs
+    latency = attrs.get(LATENCY, {})
+    if name == "latency_ms" and latency:
+        return "table" in latency
+    return PREDICTED in attrs and name not in attrs.get(COSTS, {})
 
 
 def _architecture(trial: FrozenTrial) -> Any:
@@ -220,6 +243,7 @@ def _row(record: Record) -> Record:
         "number": record["number"],
         **record["values"],
         "score": record["score"],
+        "predicted": " ".join(record["predicted"]),
         **{f"params_{name}": value for name, value in record["params"].items()},
         "architecture": "" if drawing is None else json.dumps(drawing),
     }

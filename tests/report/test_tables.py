@@ -99,7 +99,7 @@ def test_a_study_without_results():
     records = report.pareto_records(optuna.create_study())
     assert records == []
     assert report.pareto_table(records).row_count == 0
-    assert report.pareto_csv(records) == "number,score,architecture\n"
+    assert report.pareto_csv(records) == "number,score,predicted,architecture\n"
 
 
 def test_the_table_shows_readable_numbers(study):
@@ -154,3 +154,29 @@ def test_a_profile_shows_limits_and_shares():
     assert cells["flops"] == ["10", "20", "30", "-", "-"]
     assert cells["latency_ms"] == ["0.01 ms", "0.20 ms", "3.00 ms", "2.5 ms", "100 %"]
     assert cells["all limits"] == ["", "", "", "", "12 %"]
+
+
+def test_what_was_predicted_is_marked(study):
+    costs = {"parameters": 5}
+    by_table = {"median_ms": 0.01, "table": "board.json"}
+    for values, attrs in [
+        ([0.99, 0.01, 5], {"nas:predicted": True, "nas:costs": costs, "nas:latency": by_table}),
+        ([0.995, 0.02, 6], {"nas:predicted": True, "nas:costs": costs}),
+        ([0.998, 0.03, 7], {"nas:costs": costs, "nas:latency": by_table}),
+    ]:
+        study.add_trial(create_trial(values=values, user_attrs=attrs))
+    records = report.pareto_records(study, constraints=LIMITS)
+    predicted = {record["number"]: record["predicted"] for record in records}
+    both = ["accuracy", "latency_ms"]
+    assert predicted == {3: both, 4: both, 5: ["latency_ms"]}
+    text = shown(report.pareto_table(records))
+    assert "~0.995" in text
+    assert "~0.998" not in text
+    assert "~ predicted, not measured" in text
+    rows = list(csv.DictReader(io.StringIO(report.pareto_csv(records))))
+    assert {int(row["number"]): row["predicted"] for row in rows}[5] == "latency_ms"
+
+
+def test_nothing_is_marked_where_all_was_measured(study):
+    text = shown(report.pareto_table(report.pareto_records(study, constraints=LIMITS)))
+    assert "~" not in text
