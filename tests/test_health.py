@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 import optuna
 import pytest
+from scipy.stats import kendalltau
 
 import nas_optuna as nas
 from nas_optuna.errors import SettingError
@@ -18,6 +19,7 @@ from nas_optuna.metrics import Metrics
 from nas_optuna.recording import HEALTH
 from nas_optuna.report.agreement import Agreement, Taus, agreement, agreement_text
 from nas_optuna.spaces import MacroSpace
+from nas_optuna.storage.ownership import owner
 from tests.formula import Formula
 
 SPACE = MacroSpace((1, 8, 8), 10, max_layers=4, widths=(8, 16))
@@ -50,9 +52,9 @@ def search(tmp_path):
         evaluator=Cheap(),
         metrics=COUNTED,
         sampler="random",
-        trials=30,
+        trials=18,
         storage=f"sqlite:///{tmp_path}/nas.db",
-        health=ProxyHealth(Formula(), every=3, at_most=8),
+        health=ProxyHealth(Formula(), every=2, at_most=8),
     )
 
 
@@ -85,13 +87,11 @@ def test_some_networks_are_trained_in_full_each_once(search):
     assert found.top.networks >= 4  # every second one
     assert found.epochs == 16
     # Reference trainings are no trials, and no evaluations of the search.
-    assert len(study.trials) == 30
+    assert len(study.trials) == 18
     assert len(search.evaluator.judged) == len({t.user_attrs["nas:digest"] for t in study.trials})
 
 
 def test_taus_are_those_of_scipy(search):
-    from scipy.stats import kendalltau
-
     study = run(search)
     told = list(records(study).values())
     truth, parameters = ([r[key] for r in told] for key in ("accuracy", "parameters"))
@@ -116,7 +116,7 @@ def test_a_killed_check_is_made_up_for_and_takes_the_same_network(search, tmp_pa
     whole = records(run(replace(search, storage=f"sqlite:///{tmp_path}/whole.db")))
     child = os.fork()
     if child == 0:  # a process of its own, killed with -9 in its third full training
-        dying = ProxyHealth(Formula(kill_at=3), every=3, at_most=8)
+        dying = ProxyHealth(Formula(kill_at=3), every=2, at_most=8)
         run(replace(search, health=dying))
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 9
@@ -124,7 +124,7 @@ def test_a_killed_check_is_made_up_for_and_takes_the_same_network(search, tmp_pa
     before = records(study)
     assert sum("owner" in record for record in before.values()) == 1
     done = len([t for t in study.trials if t.state.is_finished()])
-    search.optimize(study, trials=30 - done)
+    search.optimize(study, trials=18 - done)
     after = records(study)
     assert after.keys() == whole.keys()
     for number, record in after.items():
@@ -136,8 +136,6 @@ def test_what_another_worker_checks_is_left_to_it(search):
     check = HealthCheck(search.objective, replace(search.health, at_most=1))
     check(study)
     (number,) = records(study)
-    from nas_optuna.storage.ownership import owner
-
     study.set_user_attr(f"{HEALTH}{number}", {"owner": owner()})  # this process lives
     check(study)
     assert list(records(study).values()) == [{"owner": owner()}]
@@ -165,17 +163,17 @@ def test_a_network_that_does_not_fit_in_memory_costs_its_check_alone(search, cap
                 raise RuntimeError("not enough memory:\n you tried to allocate it all")
             return super().evaluate(candidate, report)
 
-    study = run(replace(search, health=ProxyHealth(Large(), every=3, at_most=3)))
+    study = run(replace(search, health=ProxyHealth(Large(), every=2, at_most=3)))
     failed = [r["failed"] for r in records(study).values() if "failed" in r]
     assert failed == ["not enough memory: you tried to allocate it all"]
-    assert len(study.trials) == 30
+    assert len(study.trials) == 18
     assert "1 further training failed" in agreement_text(agreement(study))
 
 
 def test_what_the_database_knows_is_not_trained_again(search):
     study = run(search)
     first = list(search.health.reference.judged)
-    again = replace(search, name="again", health=ProxyHealth(Formula(), every=3, at_most=8))
+    again = replace(search, name="again", health=ProxyHealth(Formula(), every=2, at_most=8))
     found = agreement(run(again))
     assert not again.health.reference.judged
     assert found.epochs == 0
@@ -238,7 +236,7 @@ def test_a_real_proxy_on_digits(tmp_path):
     full = FullTraining("digits", epochs=3)
     search = nas.Search(
         name="digits",
-        space=MacroSpace((1, 8, 8), 10, min_layers=1, max_layers=2, widths=(4, 8)),
+        space=MacroSpace((1, 8, 8), 10, min_layers=1, max_layers=3, widths=(4, 8)),
         evaluator=ProxyTask(full, data_fraction=0.3, epochs=1),
         metrics=("accuracy", "parameters"),
         sampler="random",

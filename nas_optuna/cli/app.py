@@ -353,8 +353,10 @@ def compare(
     given = Given(
         study=study, trials=trials, timeout=timeout, storage=storage, name=name, device=device
     )
-    contest = Contest(given=given, samplers=samplers, seeds=seeds, epochs=epochs)
-    return compare_samplers(contest, workers=workers, out=out, debug=context.obj)
+    contest = Contest(
+        given=given, samplers=samplers, seeds=seeds, epochs=epochs, debug=context.obj
+    )
+    return compare_samplers(contest, workers=workers, out=out)
 
 
 @app.command()

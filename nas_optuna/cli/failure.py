@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,10 @@ def tell(error: Exception, *, debug: bool) -> int:
         traceback.print_exception(error)
     if isinstance(error, NasOptunaError):
         text, status = str(error), FAILED
+    elif isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        where = f" ({error.filename})" if error.filename else ""
+        text = f"The disk is full{where}. Finished trials are kept; `nas-optuna resume` goes on."
+        status = FAILED
     elif hasattr(error, "format_message"):  # Typer: a wrong option or command
         text, status = _misuse(error), MISUSED
     else:

@@ -84,6 +84,7 @@ def introduction(search: Search, study: optuna.Study, budget: Budget) -> str:
             *([f"{budget.evaluations} evaluations"] if budget.evaluations else []),
             *([f"at most {budget.timeout:g} s"] if budget.timeout else []),
             *([f"after {before} trials"] if before else []),
+            *([f"checked by {search.health.budget}"] if search.health else []),
             mask(search.storage),
         ]
     )
@@ -124,7 +125,9 @@ def heeding(call: Callable[[], None]) -> int:
 
 def _summary(search: Search, tally: Tally) -> str:
     told = f"{tally.done} trial{'' if tally.done == 1 else 's'} in this run"
-    counts = f"{tally.trained} trained, {tally.cached} cached, {tally.infeasible} infeasible"
+    predicted = f"{tally.predicted} predicted, " if tally.predicted else ""
+    counts = f"{tally.trained} trained, {predicted}{tally.cached} cached"
+    counts += f", {tally.infeasible} infeasible"
     return f"{told}: {counts}.\nStored as {search.name!r} in {mask(search.storage)}."
 
 

@@ -49,7 +49,8 @@ def make_table(
     drawn = draw(given.search().objective, networks + checks)
     # A space with few members is checked by some whose operations were all measured.
     held_out = min(checks, len(drawn) // 2)
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    terminal = Console(stderr=True)
+    with Progress(console=terminal, transient=True, disable=not terminal.is_terminal) as bar:
         task = bar.add_task("measuring", total=None)
         data = measure_table(
             drawn[: len(drawn) - held_out],

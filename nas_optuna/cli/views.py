@@ -24,6 +24,7 @@ from nas_optuna.models import node_parameters
 from nas_optuna.profiling import profile
 from nas_optuna.recording import DIGEST
 from nas_optuna.report import diagram_png, diagram_svg, show
+from nas_optuna.report.agreement import agreement, agreement_text
 from nas_optuna.search import Search
 from nas_optuna.spaces import UNBUILDABLE, Space
 
@@ -110,6 +111,9 @@ def print_front(
         some = f"{len(records)} of " if len(records) < total else ""
         title = f"Pareto front of {search.name}: {some}{total} network{'s' * (total > 1)}"
     console.print(report.pareto_table(records, title=escape(title)))
+    health = agreement(study)
+    if health is not None:
+        console.print(agreement_text(health), markup=False)
     return int(records[0]["number"])
 
 

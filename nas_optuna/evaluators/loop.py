@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,7 +20,9 @@ from nas_optuna.evaluators.recipe import (
     pick_device,
     seeded,
 )
+from nas_optuna.evaluators.resumption import Resumption, Training
 
+NOWHERE = Resumption()
 SCORING_BATCH = 512  # without gradients no activations are kept, so it may be large
 
 
@@ -70,6 +73,7 @@ def train(
     augmentation: Augmentation = NO_AUGMENTATION,
     stopping: Stopping | None = None,
     report: Report = _tell_nobody,
+    resumption: Resumption = NOWHERE,
 ) -> TrainingResult:
     """Train a network in place, on the device of the settings.
 
@@ -87,6 +91,7 @@ def train(
         stopping: When to stop early; the weights of the best epoch are then restored. It goes by
             the accuracy on `validation`.
         report: Told the validation accuracy after each epoch. What it raises passes through.
+        resumption: Where to go on from and to keep how far it is; what was done is reported anew.
 
     Returns:
         Curve and score. A loss that is not finite ends the training with the weights as they are.
@@ -105,12 +110,12 @@ def train(
     optimizer = make_optimizer(model, settings)
     steps = epochs * batch_count(len(training), settings.batch_size)
     schedule = make_schedule(optimizer, settings, steps)
-    curve: list[float] = []
-    best = _BestEpoch(stopping)
-    stopped = ""
+    best, stopped = BestEpoch(stopping), ""
 
     with seeded(seed, device) as generator:
-        for epoch in range(1, epochs + 1):
+        standing = Training(model, optimizer, schedule, best, generator, device, epochs)
+        done, curve = resumption.restore(standing, report)
+        for epoch in range(done + 1, epochs + 1):
             # One pass over the training part. The loss is summed where it is: reading it in each
             # step would make the CPU wait for the device.
             model.train()
@@ -140,13 +145,14 @@ def train(
             if now is not None and best.stalls(epoch, now, model):
                 stopped = "early_stopping"
                 break
+            resumption.keep(standing, epoch, curve)
 
     if stopped != "nan":
         now = best.restore(model) or now
     return TrainingResult(epoch, tuple(curve), now, stopped)
 
 
-class _BestEpoch:
+class BestEpoch:
     """Remembers the weights of the best epoch, if there is a rule to stop by."""
 
     def __init__(self, stopping: Stopping | None) -> None:
@@ -165,6 +171,13 @@ class _BestEpoch:
             self.weights = {name: value.clone() for name, value in model.state_dict().items()}
         waited = epoch - self.epoch
         return epoch >= self.stopping.min_epochs and waited >= self.stopping.patience
+
+    def restore_from(
+        self, epoch: int, score: Sequence[float] | None, weights: dict[str, Tensor]
+    ) -> None:
+        """Remember what an interrupted training had come to."""
+        self.epoch, self.weights = epoch, weights
+        self.score = None if score is None else Score(*score)
 
     def restore(self, model: nn.Module) -> Score | None:
         """Give the network its best weights back, and return their score."""

@@ -33,8 +33,7 @@ from nas_optuna.spaces.drawing import Params
 
 _WEIGHT, _MOMENTUM = "weight ", "momentum "  # before the names of tensors in the file
 _UNBUILDABLE_IN_A_ROW = 200
-_CLIP = 5.0
-_SHARE = False
+_CLIP = 5.0  # norm of all gradients of a step; networks without norms would diverge else
 _BUFFER = "momentum_buffer"  # as torch's SGD calls it
 
 _logger = logging.getLogger(__name__)
@@ -224,11 +223,7 @@ def _train_epoch(
                     )
                     loss.backward()  # type: ignore[no-untyped-call]
                 total += loss.detach()
-            if _SHARE:
-                for p in net.shared.parameters.values():
-                    if p.grad is not None:
-                        p.grad /= plan.paths
-            torch.nn.utils.clip_grad_norm_(net.shared.parameters.values(), _CLIP)
+            nn.utils.clip_grad_norm_(net.shared.parameters.values(), _CLIP)
             for group in optimizer.param_groups:
                 group["lr"] = rates[net.epoch * plan.steps + step]
             optimizer.step()

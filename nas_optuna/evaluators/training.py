@@ -5,18 +5,21 @@ from __future__ import annotations
 import hashlib
 import time
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import KW_ONLY, asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import optuna
 import torch
 
 from nas_optuna.data import DataSet, load
 from nas_optuna.evaluators.base import Candidate, Evaluator, Report
-from nas_optuna.evaluators.loop import Stopping, train
+from nas_optuna.evaluators.loop import NOWHERE, Stopping, train
 from nas_optuna.evaluators.recipe import TrainingSettings, pick_device, require, seeded
+from nas_optuna.evaluators.resumption import FileResumption, Resumption
 from nas_optuna.metrics import METRICS, Metrics
 
 
@@ -34,6 +37,13 @@ class _Training(TrainingSettings, Evaluator):
     data: DataSet | str | Path
     _: KW_ONLY
     seed: int = 0
+    checkpoints: str | Path | None = None
+    checkpoint_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        seconds = self.checkpoint_seconds
+        require("checkpoint_seconds", seconds, "at least 0", holds=seconds >= 0)
 
     @abstractmethod
     def _plan(self) -> tuple[int, Stopping | None]:
@@ -47,7 +57,8 @@ class _Training(TrainingSettings, Evaluator):
     def identity(self) -> Mapping[str, Any]:
         """Every setting that changes results, as JSON values: seed and data, not the device."""
         own = {f.name: getattr(self, f.name) for f in fields(self)}
-        del own["device"]
+        for name in ("device", "checkpoints", "checkpoint_seconds"):
+            del own[name]
         own["data"] = self.dataset.fingerprint
         own["augment"] = asdict(self.dataset.augmentation) if self.augment else None
         return own
@@ -68,19 +79,22 @@ class _Training(TrainingSettings, Evaluator):
         data = self.dataset.to(device)
         seed = training_seed(self.seed, candidate.key)
         epochs, stopping = self._plan()
+        resumption = self._resumption(candidate)
         with seeded(seed, device):
             model = candidate.build()
-        result = train(
-            model,
-            data.train,
-            self,
-            epochs=epochs,
-            seed=seed,
-            validation=data.validation,
-            augmentation=data.augmentation,
-            stopping=stopping,
-            report=report,
-        )
+        with _until_over(resumption):
+            result = train(
+                model,
+                data.train,
+                self,
+                epochs=epochs,
+                seed=seed,
+                validation=data.validation,
+                augmentation=data.augmentation,
+                stopping=stopping,
+                report=report,
+                resumption=resumption,
+            )
         assert result.score is not None  # there was a validation part
         worst = METRICS["loss"].worst
         loss = result.score.loss
@@ -90,10 +104,27 @@ class _Training(TrainingSettings, Evaluator):
                 "loss": loss if loss < worst else worst,  # NaN is no value for a study
             },
             epochs=result.epochs,
-            seconds=time.perf_counter() - began,
+            seconds=time.perf_counter() - began + resumption.seconds,
             curve=result.curve,
             notes={"stopped": result.stopped} if result.stopped else {},
         )
+
+    def _resumption(self, candidate: Candidate) -> Resumption:
+        if self.checkpoints is None:
+            return NOWHERE
+        of = f"{self.fingerprint}:{candidate.key}"
+        return FileResumption(self.checkpoints, of, every=self.checkpoint_seconds)
+
+
+@contextmanager
+def _until_over(resumption: Resumption) -> Iterator[None]:
+    """Keep where a training stands only until it ends or is pruned."""
+    try:
+        yield
+    except optuna.TrialPruned:
+        resumption.remove()
+        raise
+    resumption.remove()
 
 
 @dataclass(frozen=True)
@@ -104,6 +135,9 @@ class FullTraining(_Training):
         data: A data set, or its name or path for `nas_optuna.data.load`.
         epochs: Passes over the training part.
         seed: Decides initial weights, order and augmentation, together with the candidate's key.
+        checkpoints: Folder in which a long training keeps how far it is, so that a repeated trial
+            goes on from its last epoch, with the same result; None keeps nothing.
+        checkpoint_seconds: Least seconds between two such writes.
 
     The other settings are those of `TrainingSettings`.
 
@@ -135,6 +169,9 @@ class EarlyStopping(_Training):
         patience: Stop after this many epochs without a better accuracy.
         min_epochs: Never stop before this epoch.
         seed: Decides initial weights, order and augmentation, together with the candidate's key.
+        checkpoints: Folder in which a long training keeps how far it is, so that a repeated trial
+            goes on from its last epoch, with the same result; None keeps nothing.
+        checkpoint_seconds: Least seconds between two such writes.
 
     The other settings are those of `TrainingSettings`.
 

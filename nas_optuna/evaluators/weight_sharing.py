@@ -47,9 +47,13 @@ class WeightSharing(TrainingSettings, Evaluator):
     after its last epoch. Then a network costs no training: its statistics of batch norms are
     estimated on a few training samples, and it is scored on the validation part.
 
-    The accuracy is that of shared weights, much lower than after training and good to rank by;
-    train the networks of the front before you choose. Equal networks that a space writes with
-    nodes of other names have other weights, so results are not kept by digest.
+    The accuracy is that of shared weights, good to rank by and not what a training of the
+    network's own would reach: train the front before you choose. Equal networks that a space
+    writes with nodes of other names have other weights, so results are not kept by digest.
+
+    A weight learns when its node, operation and settings are dealt. A space that asks much of each
+    node (kernel, stride, activation) splits its weights many ways and needs more epochs; one
+    whose networks may lack norms needs a lower learning rate, 0.05 or less.
 
     Args:
         data: A data set, or its name or path for `nas_optuna.data.load`.
@@ -69,7 +73,7 @@ class WeightSharing(TrainingSettings, Evaluator):
     Example:
         >>> from nas_optuna.spaces import NASBench201Space
         >>> space = NASBench201Space((1, 8, 8), channels=8, cells_per_stage=1)
-        >>> sorted(WeightSharing("digits", space, epochs=40).provides)
+        >>> sorted(WeightSharing("digits", space).provides)
         ['accuracy', 'loss']
     """
 
@@ -80,7 +84,7 @@ class WeightSharing(TrainingSettings, Evaluator):
     data: DataSet | str | Path
     space: Space | Callable[[Any], Any]
     _: KW_ONLY
-    epochs: int = 40
+    epochs: int = 80
     paths: int = 5
     calibration: int = 1024
     seed: int = 0

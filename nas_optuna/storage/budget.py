@@ -63,7 +63,7 @@ class Spent:
 
         Example:
             >>> spent = Spent(finished=5, running=2, waiting=0, trained=3)
-        >>> spent.meets(Goal(trials=6, evaluations=3))
+            >>> spent.meets(Goal(trials=6, evaluations=3))
             True
         """
         done = goal.trials is not None and self.finished >= goal.trials

@@ -138,6 +138,7 @@ def _heartbeats(backend: RDBStorage) -> bool:
     return backend.heartbeat_interval is not None
 
 
+@patient
 def is_gone(backend: RDBStorage, trial_id: int) -> bool:
     """Whether a trial does not run, or its process is dead or hangs.
 
@@ -161,6 +162,7 @@ def is_gone(backend: RDBStorage, trial_id: int) -> bool:
     return _heartbeats(backend) and trial_id in backend._get_stale_trial_ids(study_id)
 
 
+@patient
 def is_watched(backend: RDBStorage, trial_id: int) -> bool:
     """Whether a trial has ever sent a heartbeat."""
     with Session(backend.engine) as session:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -20,6 +21,14 @@ from nas_optuna.storage.ownership import OWNER, RETRY_OF, ticket
 from nas_optuna.storage.waiting import patient, patiently
 
 
+def _is_told_elsewhere(record: logging.LogRecord) -> bool:
+    """Drop Optuna's line, with its SQL, on a connection that broke: `patiently` tells of that."""
+    return not str(record.msg).startswith("Caught an error from sqlalchemy")
+
+
+logging.getLogger("optuna.storages._rdb.storage").addFilter(_is_told_elsewhere)
+
+
 class SharedStorage(RDBStorage):
     """A storage whose trials know who runs them, and which waits for a database that is away.
 
@@ -32,8 +41,8 @@ class SharedStorage(RDBStorage):
     def sharing(self, goal: Goal) -> Iterator[None]:
         """Make and start trials inside the block only as long as the goal leaves room for them.
 
-        A repetition is always enqueued. Asking for a trial or enqueuing one then raises
-        `nas_optuna.storage.budget.NoRoomError` if there is none.
+        A repetition is always enqueued. Asking for a trial, or enqueuing another, raises
+        `nas_optuna.storage.budget.NoRoomError` if there is no room.
         """
         self._goal = goal
         try:

@@ -99,14 +99,12 @@ class SamplerStates:
         self._owner = _owner(study, settings)
 
     @patient
-    @patient
     def version(self) -> int:
         """Version of what is stored, which costs less to ask than the state; 0 if nothing is."""
         with self._engine.connect() as connection:
             version = connection.scalar(sa.select(_TABLE.c.version).where(self._where()))
         return int(version or 0)
 
-    @patient
     @patient
     def load(self, fits: Callable[[State], bool] = lambda state: True) -> Stored:
         """Read the state, and refuse it with one warning if it is damaged or not this study's.
@@ -134,7 +132,6 @@ class SamplerStates:
             )
         return Stored(int(row.version), None)
 
-    @patient
     @patient
     def store(self, state: State, version: int) -> bool:
         """Write a state, unless somebody wrote one since.

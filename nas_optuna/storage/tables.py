@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from optuna.storages import BaseStorage
 
 from nas_optuna.storage.engine import create_once, engine_of
+from nas_optuna.storage.waiting import patiently
 
 _engines_with: WeakKeyDictionary[sa.Table, WeakSet[sa.Engine]] = WeakKeyDictionary()
 _in_memory: WeakKeyDictionary[BaseStorage, sa.Engine] = WeakKeyDictionary()
@@ -25,7 +26,7 @@ def engine_with(table: sa.Table, storage: BaseStorage) -> sa.Engine:
     engines = _engines_with.setdefault(table, WeakSet())
     if engine not in engines:
         made = engine
-        create_once(lambda: table.metadata.create_all(made))
+        patiently(lambda: create_once(lambda: table.metadata.create_all(made)))
         engines.add(engine)
     return engine
 

@@ -139,3 +139,20 @@ def read_all(descriptor, into):
         if not part:
             return
         into.extend(part)
+
+
+def test_a_supernet_is_trained_before_the_first_trial(folder, call):
+    """Whose network is beyond the limit here, so that no trial asks for it."""
+    text = (folder / "small.py").read_text()
+    own = "FullTraining(data, epochs=2)"
+    assert own in text
+    shared = "WeightSharing(data, network, epochs=1, paths=1)"
+    (folder / "shared.py").write_text(text.replace(own, shared))
+    done = call(folder, "run", "shared.py", "--trials", 1)
+    assert (done.status, done.err) == (0, "")
+    assert "1 infeasible" in done.out
+    (supernet,) = (folder / ".nas_optuna/supernets").glob("*.safetensors")
+    written = supernet.stat().st_mtime_ns
+    assert call(folder, "resume", "shared.py", "--trials", 2).status == 0
+    assert [t.state.name for t in trials(folder)] == ["COMPLETE"] * 3
+    assert supernet.stat().st_mtime_ns == written

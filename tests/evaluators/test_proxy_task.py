@@ -216,7 +216,7 @@ def test_a_pruned_trial_counts_passes_over_the_whole_data_too():
         def prune(self, study, trial):
             return True
 
-    space = nas.spaces.MacroSpace((1, 8, 8), 10, min_layers=1, max_layers=2, widths=(8,))
+    space = nas.spaces.MacroSpace((1, 8, 8), 10, min_layers=1, max_layers=3, widths=(8,))
     easier = ProxyTask(FULL, data_fraction=0.25, epochs=2)
     predicting = nas.evaluators.PerformancePrediction(easier, space, warmup=5)
     for evaluator in (easier, predicting):
