@@ -107,7 +107,7 @@ def test_a_comparison_is_extended_and_repeats_nothing(tmp_path):
 
 
 def test_a_study_goes_as_it_would_have_alone(tmp_path):
-    settings = {"seeds": 2, "trials": 12, "pruner": MedianPruner(n_startup_trials=2)}
+    settings = {"seeds": 2, "trials": 20, "pruner": MedianPruner(n_startup_trials=2)}
     shared = make(tmp_path, **settings)
     run(shared)
     cached = pruned = 0

@@ -134,7 +134,8 @@ class DartsSampler(BaseSampler):
         others = {name: d for name, d in search_space.items() if name not in self._derived}
         proposal = self._rest.sample_relative(study, trial, others)
         index = draw_index(study, trial)
-        alphas = self._memory(study).alphas(min(index + 1, self._bilevel.epochs))
+        with torch.device("cpu"):  # a space may ask under `torch.device("meta")`
+            alphas = self._memory(study).alphas(min(index + 1, self._bilevel.epochs))
         return {**proposal, **self._derive(study, trial, alphas, self._rng("genome", index))}
 
     def _derive(

@@ -11,6 +11,7 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 import optuna
+import torch
 from optuna.samplers import BaseSampler
 
 from nas_optuna.samplers.registry import Settings
@@ -37,7 +38,9 @@ class GPSampler(optuna.samplers.GPSampler):
     ) -> dict[str, Any]:
         """Sample jointly; see the base class."""
         view: Any = _WorstConstraint(study)
-        return super().sample_relative(view, trial, search_space)
+        # A space may ask under `torch.device("meta")`, where nothing is computed.
+        with torch.device("cpu"):
+            return super().sample_relative(view, trial, search_space)
 
 
 class _WorstConstraint:

@@ -137,7 +137,8 @@ class ReinforceSampler(BaseSampler):
     ) -> Any:
         """Answer the next question, from (study seed, draw index, parameter name)."""
         asks, steps = question(param_name, param_distribution), steps_of(trial)
-        with self._lock, one_thread():
+        # A space may ask under `torch.device("meta")`, where nothing is computed.
+        with self._lock, one_thread(), torch.device("cpu"):
             proposal, memory = self._proposal_of(study, trial)
             chances = memory.controller.answer(steps, asks, proposal.weights)
             if memory.asked.may_end(asks):  # the last moment to see what others have chosen

@@ -102,7 +102,9 @@ def test_nothing_but_the_front_is_on_stdout(finished):
     records = json.loads(done.out)
     assert records
     for record in records:
-        assert set(record) == {"number", "values", "params", "architecture", "score"}
+        assert set(record) == {
+            "number", "values", "params", "architecture", "score", "predicted",
+        }  # fmt: skip
         assert list(record["values"]) == ["accuracy", "latency_ms", "parameters"]
         assert set(record["params"]) == {"width", "kernel_size", "depth"}
         assert record["architecture"]["num_classes"] == 10

@@ -95,6 +95,12 @@ def test_a_trial_trains_one_epoch_until_the_last(epochs):
     assert epochs == [0, 1, 2]
 
 
+def test_it_trains_where_a_space_asks_without_computing(expected):
+    study = create(None)
+    with torch.device("meta"):
+        assert go_on(study, 2) == expected[:2]
+
+
 def test_no_genome_is_proposed_twice(expected):
     assert len({tuple(params.values()) for params in expected}) == TRIALS
 
