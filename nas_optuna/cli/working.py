@@ -52,12 +52,19 @@ class Staff:
     def job(self, given: Given, goal: Goal | None, timeout: float | None) -> Job:
         """What each worker does."""
         return Job(
-            load=given.search,
+            load=partial(_load, given, debug=self.debug),
             goal=goal,
             deadline=None if timeout is None else time.time() + timeout,
             hang=self.hang,
             tell=partial(tell, debug=self.debug),
         )
+
+
+def _load(given: Given, *, debug: bool) -> Search:
+    """Load the search in a worker, which logs as the launcher does."""
+    if not debug:
+        log_no_traceback()
+    return given.search()
 
 
 def optimize_with(staff: Staff, given: Given) -> Optimize:
