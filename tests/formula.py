@@ -18,16 +18,25 @@ class Formula(Evaluator):
     Args:
         epochs: Points of the learning curve.
         seconds: Time that an epoch takes.
-        kill_at: After so many evaluations in this process, kill it with -9 in the middle.
+        kill_at: In the middle of this evaluation of the process, send it a signal.
+        number: That signal; by default the one that nothing survives.
     """
 
     name: ClassVar[str] = "Formula"
     provides: ClassVar[frozenset[str]] = frozenset({"accuracy", "loss"})
 
-    def __init__(self, *, epochs: int = 2, seconds: float = 0.0, kill_at: int | None = None):
+    def __init__(
+        self,
+        *,
+        epochs: int = 2,
+        seconds: float = 0.0,
+        kill_at: int | None = None,
+        number: signal.Signals = signal.SIGKILL,
+    ):
         self.epochs = epochs
         self.seconds = seconds
         self.kill_at = kill_at
+        self.number = number
         self.judged: list[str] = []
 
     def identity(self) -> Mapping[str, Any]:
@@ -46,7 +55,7 @@ class Formula(Evaluator):
             report(epoch, point)
             time.sleep(self.seconds)
             if len(self.judged) == self.kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), self.number)
         return Metrics(
             {"accuracy": accuracy, "loss": 1 - accuracy},
             epochs=self.epochs,

@@ -138,6 +138,7 @@ class CompareProgress(AbstractContextManager["CompareProgress"]):
         self._before: int | None = None  # trials that were there already
         self._began = time.monotonic()
         self._lines = 0
+        self._full = False
         self._bar = None
         if console.is_interactive:
             self._bar = Progress(
@@ -167,9 +168,14 @@ class CompareProgress(AbstractContextManager["CompareProgress"]):
         text = self._text(counts)
         if self._bar:
             self._bar.update(self._task, completed=done, description=text)
-        elif (lines := done * _LINES // self._total) > self._lines:
+        elif (lines := done * _LINES // self._total) > self._lines or self._ends(counts):
             self._lines = lines
             self._console.print(text, soft_wrap=True, markup=False)
+
+    def _ends(self, counts: Sequence[int]) -> bool:
+        """Whether the last study has become full since the last line."""
+        before, self._full = self._full, all(count >= self._each for count in counts)
+        return self._full and not before
 
     def _text(self, counts: Sequence[int]) -> str:
         done, full = sum(counts), sum(count >= self._each for count in counts)

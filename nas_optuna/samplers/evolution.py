@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_optuna.errors import SettingError
 from nas_optuna.samplers.genomes import INTENDED, Known, intended, is_open
-from nas_optuna.samplers.population import History, Individual, select
+from nas_optuna.samplers.population import TOLD, History, Individual, select
 from nas_optuna.samplers.registry import Settings
 from nas_optuna.samplers.seeded import SeededSampler
 
@@ -136,7 +136,8 @@ class _Evolution(BaseSampler):
                 genome, parents = self._propose(study, trial)
             write(trial._trial_id, INTENDED, genome)
             # Of two workers that propose the same, the one that wrote later sees the other's.
-            if all(intended(other) != genome for other in _running(study, trial)):
+            others = _not_read(study, trial, self._history)
+            if all(intended(other) != genome for other in others):
                 break
         if parents:
             write(trial._trial_id, PARENTS, parents)
@@ -183,16 +184,24 @@ class _Evolution(BaseSampler):
         return [population[winner] for winner in winners]
 
 
-def _running(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
-    """Other trials that are running now, read anew."""
-    trials = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    return [other for other in trials if other.number != trial.number]
+def _not_read(study: Study, trial: FrozenTrial, history: History) -> list[FrozenTrial]:
+    """Other trials that are running, or have finished since the history was read."""
+    trials = study.get_trials(deepcopy=False)  # anew: Optuna's cache is as old as the trial
+    return [
+        other
+        for other in trials
+        if other.number != trial.number
+        and (
+            other.state is TrialState.RUNNING
+            or (other.state in TOLD and not history.holds(other.number))
+        )
+    ]
 
 
 def _tried(study: Study, trial: FrozenTrial, history: History) -> Known:
-    """What running trials try: what they intend, and what they were asked where that is all."""
+    """What trials that the history does not hold intend, or were asked where that is all."""
     tried = Known()
-    for other in _running(study, trial):
+    for other in _not_read(study, trial, history):
         tried.add(history.answers(intended(other)))
         asked = history.answers(other.params)
         if asked[0] in history.known.by_names:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 POPULATION = 5  # parents at least; all of the first front, if it is larger,
 LARGEST = 50  # but no more, since with many objectives most trials are on it
-_TOLD = (TrialState.COMPLETE, TrialState.PRUNED)
+TOLD = (TrialState.COMPLETE, TrialState.PRUNED)
 FloatArray = NDArray[np.float64]
 
 
@@ -73,11 +73,15 @@ class History:
             self._clear()
             self._study = (study._storage, study._study_id)
         signs = [-1.0 if d is StudyDirection.MAXIMIZE else 1.0 for d in study.directions]
-        for trial in study._get_trials(deepcopy=False, states=_TOLD, use_cache=True):
+        for trial in study._get_trials(deepcopy=False, states=TOLD, use_cache=True):
             if trial.number not in self._read:
                 self._read.add(trial.number)
                 self._add(trial, signs)
         self.finished.sort(key=lambda one: one.number)
+
+    def holds(self, number: int) -> bool:
+        """Whether a trial was read."""
+        return number in self._read
 
     def answers(self, params: Params) -> Answers:
         """Return the answers of a genome that count."""
