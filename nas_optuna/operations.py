@@ -265,6 +265,21 @@ def _concat(settings: Settings, inputs: tuple[Shape, ...]) -> Shape:
     return *inputs[0][:axis], total, *inputs[0][axis + 1 :]
 
 
+def _channel_slice(settings: Settings, inputs: tuple[Shape, ...]) -> Shape:
+    channels, height, width = _image(inputs[0])
+    start, (taken,) = int(settings["start"]), _positive(settings, "channels")
+    if not 0 <= start <= channels - taken:
+        raise SettingError(f"takes {taken} channels from {start} on, and there are {channels}.")
+    return taken, height, width
+
+
+def _channel_shuffle(settings: Settings, inputs: tuple[Shape, ...]) -> Shape:
+    (groups,) = _positive(settings, "groups")
+    if _image(inputs[0])[0] % groups:
+        raise SettingError(f"groups {groups} must divide the {inputs[0][0]} channels.")
+    return inputs[0]
+
+
 _CONVOLUTION: Settings = {
     "channels": REQUIRED, "kernel_size": 3, "stride": 1, "dilation": 1, "norm": True,
     "activation": "relu", "preactivation": False,
@@ -313,6 +328,10 @@ for _operation in (
     Operation("dropout", _same, {"rate": 0.1}),
     Operation("add", _add, many=True, folds="sum"),
     Operation("concat", _concat, many=True),
+    # `channels` of the input's from number `start` on
+    Operation("channel_slice", _channel_slice, {"start": 0, "channels": REQUIRED}, folds="linear"),
+    # the first channel of each group, then the second of each, and so on
+    Operation("channel_shuffle", _channel_shuffle, {"groups": REQUIRED}, folds="linear"),
     # all answers to an open choice, weighed; stands in no network that a trial judges
     Operation("mixture", _add, {"gene": REQUIRED, "choices": REQUIRED}, many=True),
     Operation("identity", _same, folds="identity"),

@@ -26,6 +26,7 @@ class Open(str):
         choice: What it is taken for by code that does not know of open choices.
         gene: The question.
         choices: All answers, in the order of the question.
+        partial_channels: Candidates see one in so many of the channels; see `RelaxedTrial`.
 
     Example:
         >>> answer = Open("conv", "edge", ("skip", "conv"))
@@ -33,15 +34,19 @@ class Open(str):
         (True, 'edge', ('skip', 'conv'))
     """
 
-    __slots__ = ("choices", "gene")
+    __slots__ = ("choices", "gene", "partial_channels")
 
     gene: str
     choices: tuple[str, ...]
+    partial_channels: int
 
-    def __new__(cls, choice: str, gene: str, choices: Sequence[str]) -> Self:
+    def __new__(
+        cls, choice: str, gene: str, choices: Sequence[str], partial_channels: int = 1
+    ) -> Self:
         """Make the string that carries the question."""
         made = super().__new__(cls, choice)
         made.gene, made.choices = gene, tuple(choices)
+        made.partial_channels = partial_channels
         return made
 
 
@@ -51,18 +56,27 @@ class RelaxedTrial(FixedTrial):
     Args:
         params: A genome, for all questions but the open ones.
         closed: Questions to answer as `params` does in any case.
+        partial_channels: K: on an edge of a cell, the candidates see one channel in K, and the
+            others pass by (Xu et al. 2020, "PC-DARTS", ICLR); where K does not divide the
+            channels, all are seen.
     """
 
-    def __init__(self, params: Mapping[str, Any], closed: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        params: Mapping[str, Any],
+        closed: frozenset[str] = frozenset(),
+        partial_channels: int = 1,
+    ) -> None:
         super().__init__(dict(params))
         self._closed = closed
+        self._partial_channels = partial_channels
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         """Return an open choice, which reads like the last, most complex one."""
         names = all(isinstance(choice, str) for choice in choices)
         if name in self._closed or len(choices) < 2 or not names:
             return super().suggest_categorical(name, choices)
-        return Open(choices[-1], name, choices)
+        return Open(choices[-1], name, choices, self._partial_channels)
 
 
 def open_choices(architecture: Architecture) -> dict[str, tuple[str, ...]]:

@@ -92,6 +92,34 @@ def test_with_all_weight_on_one_answer_it_is_the_network_of_the_genome(space):
         torch.testing.assert_close(whole(images), alone(images))
 
 
+def test_partial_channels_pass_the_other_channels_by():
+    # With all weight on skip connections an edge only reorders channels: 0 1 2 3 -> 0 2 1 3.
+    relaxed = CELLS.relaxed(genome(CELLS), partial_channels=2)
+    answers = {
+        gene: [float(answer == "skip_connect") for answer in choices]
+        for gene, choices in open_choices(relaxed).items()
+    }
+    network = with_share(build(relaxed), answers).eval()
+    kept = {}
+    for name, module in network.named_modules():
+        module.register_forward_hook(
+            lambda module, inputs, output, name=name: kept.update({name: output})
+        )
+    network(torch.randn(2, 1, 8, 8))
+    before, after = kept["nodes.stem"], kept["nodes.stage0/cell0/edge01/shuffled"]
+    torch.testing.assert_close(after, before[:, [0, 2, 1, 3]])
+
+
+@pytest.mark.parametrize("space", [CELLS, DARTS], ids=lambda space: space.name)
+def test_partial_channels_shrink_the_relaxed_network_and_nothing_else(space):
+    whole, part = (space.relaxed(genome(space), share) for share in (1, 2))
+    assert open_choices(part) == open_choices(whole)
+    sizes = [sum(p.numel() for p in build(net).parameters()) for net in (whole, part)]
+    assert sizes[1] < sizes[0] / 2
+    assert build(part)(torch.randn(3, 1, 8, 8)).shape == (3, 10)
+    assert space.relaxed(genome(space), 3) == whole  # three divides no width here
+
+
 @pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
 def test_the_derived_answers_make_a_genome(space):
     rng = np.random.default_rng(1)

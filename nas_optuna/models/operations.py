@@ -121,6 +121,23 @@ class FactorizedReduce(nn.Module):
         return cast(Tensor, self.norm(joined))
 
 
+class ChannelSlice(nn.Module):
+    """Some neighbouring channels of an image.
+
+    Args:
+        start: Number of the first.
+        channels: How many.
+    """
+
+    def __init__(self, start: int, channels: int) -> None:
+        super().__init__()
+        self.start, self.channels = start, channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(N, C, H, W) -> (N, channels, H, W)`."""
+        return x.narrow(1, self.start, self.channels)
+
+
 class GlobalAveragePool(nn.Module):
     """Mean over all places."""
 
@@ -324,6 +341,10 @@ FACTORIES: dict[str, Factory] = {
     "dropout": lambda settings, inputs: nn.Dropout(cast(float, settings["rate"])),
     "add": lambda settings, inputs: Add(),
     "concat": lambda settings, inputs: Concat(),
+    "channel_slice": lambda settings, inputs: ChannelSlice(
+        cast(int, settings["start"]), cast(int, settings["channels"])
+    ),
+    "channel_shuffle": lambda settings, inputs: nn.ChannelShuffle(cast(int, settings["groups"])),
     "mixture": lambda settings, inputs: Mixture(str(settings["gene"])),
     "identity": lambda settings, inputs: nn.Identity(),
     "zero": _zero,

@@ -46,6 +46,8 @@ class BilevelSettings:
             in the sum, unlike there), `none` is the paper's DARTS.
         beta_weight: Weight of `beta` in the last epoch; it grows from 0 in proportion.
         cost_weight: Largest weight of the expected cost in the alphas' loss.
+        partial_channels: Let the candidates on a cell's edge see one channel in so many, for
+            wide networks that would not fit in memory; see `relaxation.RelaxedTrial`.
 
     Raises:
         SettingError: A setting is out of its range.
@@ -60,6 +62,7 @@ class BilevelSettings:
     regularisation: Literal["beta", "gumbel", "none"] = "beta"
     beta_weight: float = 25.0
     cost_weight: float = 0.5
+    partial_channels: int = 1
 
     def __post_init__(self) -> None:
         check_name("regularisation", self.regularisation, REGULARISATIONS)
@@ -69,6 +72,7 @@ class BilevelSettings:
             ("learning_rate", self.learning_rate, self.learning_rate > 0),
             ("beta_weight", self.beta_weight, self.beta_weight >= 0),
             ("cost_weight", self.cost_weight, self.cost_weight >= 0),
+            ("partial_channels", self.partial_channels, self.partial_channels >= 1),
         ):
             if not holds:
                 raise SettingError(f"{name} of darts is out of its range: {value!r}.")

@@ -73,7 +73,7 @@ class RelaxableSpace(Protocol):
     def fingerprint(self) -> str:
         """Stands for the space in the stored state."""
 
-    def relaxed(self, params: Mapping[str, Any]) -> Architecture | None:
+    def relaxed(self, params: Mapping[str, Any], partial_channels: int = 1) -> Architecture | None:
         """The network that holds all candidates."""
 
     def derive(self, logits: Logits) -> dict[str, Any]:
@@ -112,7 +112,7 @@ class DartsSampler(BaseSampler):
         seed: int = 0,
         device: str | torch.device = "cpu",
     ) -> None:
-        relaxed = space.relaxed(middle(space.genes))
+        relaxed = space.relaxed(middle(space.genes), bilevel.partial_channels)
         if relaxed is None:
             raise SettingError(
                 "The space marks no choice of an operation, so darts has nothing to relax; mark "

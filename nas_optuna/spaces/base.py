@@ -250,7 +250,7 @@ class Space(ABC):
         """
         return {gene: max(of, key=of.__getitem__) for gene, of in logits.items()}
 
-    def relaxed(self, params: Mapping[str, Any]) -> Architecture | None:
+    def relaxed(self, params: Mapping[str, Any], partial_channels: int = 1) -> Architecture | None:
         """Return the network that holds all candidates of each choice of an operation.
 
         Such choices are those that `ArchitectureBuilder.choose` is given. All other questions
@@ -258,6 +258,8 @@ class Space(ABC):
 
         Args:
             params: A genome.
+            partial_channels: On an edge of a cell, candidates see one channel in so many; see
+                `nas_optuna.relaxation.RelaxedTrial`. Other choices see all channels.
 
         Returns:
             A network with a `mixture` node for each place of a choice; None if there is none.
@@ -266,7 +268,8 @@ class Space(ABC):
         opened = open_choices(first) if isinstance(first, Architecture) else {}
         if not opened:
             return None
-        return self(RelaxedTrial(params, closed=frozenset(self.genes) - set(opened)))
+        closed = frozenset(self.genes) - set(opened)
+        return self(RelaxedTrial(params, closed, partial_channels))
 
     def __repr__(self) -> str:
         return f"<{self.name}: {len(self.genes)} genes, {self.size:.3g} genomes>"

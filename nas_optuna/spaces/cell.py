@@ -89,6 +89,9 @@ def edge_operation(net: Net, x: Output, operation: str, edge: Edge, *, stride: i
 
 def _mixture(net: Net, x: Output, operation: Open, name: str, *, stride: int) -> Output:
     """Put all candidates on an edge, whose weights lie under the names that each has alone."""
+    share = operation.partial_channels
+    if share > 1 and x.shape[0] % share == 0:
+        return _partial_mixture(net, x, operation, name, stride=stride)
     made: dict[str, Output] = {}
     with net.scope(name):
         for choice in operation.choices:
@@ -98,6 +101,25 @@ def _mixture(net: Net, x: Output, operation: Open, name: str, *, stride: int) ->
             shape = next(iter(made.values())).shape
             made[NONE] = zeros(net, shape, name=NONE)
     return net.mixture(operation, [made[choice] for choice in operation.choices], name=name)
+
+
+def _partial_mixture(net: Net, x: Output, operation: Open, name: str, *, stride: int) -> Output:
+    """Let candidates see a share of the channels, and mix the two parts for the next edge.
+
+    Xu et al. 2020, "PC-DARTS", ICLR, section 3.2. Departures: where an edge halves the image, the
+    channels that pass by are pooled by 3x3, not 2x2, and there is no edge normalisation.
+    """
+    share, channels = operation.partial_channels, x.shape[0] // operation.partial_channels
+    seen = net.node("channel_slice", [x], channels=channels, name=f"{name}.seen")
+    rest = net.node(
+        "channel_slice", [x], start=channels, channels=x.shape[0] - channels, name=f"{name}.rest"
+    )
+    if stride > 1:
+        rest = net.max_pool2d(rest, 3, stride=stride, name=f"{name}.passing")
+    whole = Open(operation, operation.gene, operation.choices)
+    mixed = _mixture(net, seen, whole, name, stride=stride)
+    joined = net.concat(mixed, rest, name=f"{name}.joined")
+    return net.node("channel_shuffle", [joined], groups=share, name=f"{name}.shuffled")
 
 
 def total(net: Net, terms: Sequence[Output], *, name: str) -> Output:

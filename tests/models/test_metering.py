@@ -35,6 +35,8 @@ CASES = [
     ("add", {}, IMAGE),
     ("concat", {}, IMAGE),
     ("identity", {}, IMAGE),
+    ("channel_slice", {"start": 1, "channels": 2}, IMAGE),
+    ("channel_shuffle", {"groups": 3}, IMAGE),
     ("mixture", {"gene": "edge", "choices": "skip"}, IMAGE),
     ("zero", {}, IMAGE),
     *(("activation", {"kind": kind}, IMAGE) for kind in ACTIVATIONS),

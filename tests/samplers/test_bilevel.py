@@ -16,6 +16,7 @@ from nas_optuna.spaces import NASBench201Space
 
 SPACE = NASBench201Space((1, 8, 8), 10, channels=2, cells_per_stage=1)
 RELAXED = SPACE.relaxed(SPACE.sample(np.random.default_rng(0)))
+PARTIAL = SPACE.relaxed(SPACE.sample(np.random.default_rng(0)), partial_channels=2)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def digits():
 
 def training(data, **settings):
     settings = BilevelSettings(**{"epochs": 4, "batch_size": 32, **settings})
-    network = RelaxedNetwork(RELAXED, seed=0)
+    network = RelaxedNetwork(RELAXED if settings.partial_channels == 1 else PARTIAL, seed=0)
     return BilevelTraining(network, data.train, settings, seed=0, augmentation=NO_AUGMENTATION)
 
 
@@ -45,9 +46,11 @@ def test_the_halves_are_even_and_apart():
     assert len(whole) - len(rows) == len({tuple(r.flatten().tolist()) for r in second.inputs})
 
 
-@pytest.mark.parametrize("second_order", [False, True])
-def test_it_learns(digits, second_order):
-    ours = training(digits, second_order=second_order, regularisation="none")
+@pytest.mark.parametrize(
+    "settings", [{}, {"second_order": True}, {"partial_channels": 2}], ids=str
+)
+def test_it_learns(digits, settings):
+    ours = training(digits, regularisation="none", **settings)
     start = alphas(ours)
     losses = [ours.train_epoch({}) for _ in range(4)]
     assert losses[-1] < losses[0] - 0.2  # of 2.3 at chance

@@ -272,6 +272,17 @@ def test_costs_among_the_objectives_join_the_loss():
     assert 0.8 < together.max() <= 1
 
 
+@pytest.mark.parametrize("partial_channels", [1, 2])
+def test_partial_channels_make_the_supernet_smaller(url, partial_channels):
+    study = create(url)
+    settings = BilevelSettings(epochs=1, batch_size=64, partial_channels=partial_channels)
+    study.sampler = DartsSampler(SPACE, DATA, settings, seed=1)
+    trial = study.ask()
+    SPACE(trial)
+    kept = sum(f.stat().st_size for f in artifact_directory(study._storage).rglob("*"))
+    assert (kept < 80_000) == (partial_channels == 2)  # headers of the file are most of it
+
+
 @pytest.mark.parametrize("space", [None, MacroSpace((1, 8, 8), 10, max_layers=3)])
 def test_with_nothing_to_relax_it_is_tpe_and_says_so(space, caplog):
     with caplog.at_level(logging.WARNING, "nas_optuna"):
