@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 
 from nas_optuna.architecture import INPUT, Architecture, Node
-from nas_optuna.builder import ArchitectureBuilder, Output
+from nas_optuna.builder import ArchitectureBuilder
+from nas_optuna.nodes import Output
 from nas_optuna.operations import Setting, Shape, convolved, operation
 
 _WIDTHS = ("channels", "features")  # settings that say how wide a node's output is

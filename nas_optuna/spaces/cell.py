@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from nas_optuna.builder import ArchitectureBuilder, Output
+from nas_optuna.builder import ArchitectureBuilder
 from nas_optuna.errors import SettingError, check_name
+from nas_optuna.nodes import Output
 from nas_optuna.relaxation import NONE, Open
 from nas_optuna.spaces.base import Space
 

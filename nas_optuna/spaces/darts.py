@@ -20,8 +20,9 @@ import numpy as np
 from optuna.trial import BaseTrial
 
 from nas_optuna.architecture import Architecture
-from nas_optuna.builder import ArchitectureBuilder, Output
+from nas_optuna.builder import ArchitectureBuilder
 from nas_optuna.errors import SettingError, check_name
+from nas_optuna.nodes import Output
 from nas_optuna.relaxation import NONE, RelaxedTrial
 from nas_optuna.spaces.cell import CellSpace, Edge, edge_operation, total, zeros
 from nas_optuna.spaces.drawing import Params

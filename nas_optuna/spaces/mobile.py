@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from optuna.trial import BaseTrial
 
 from nas_optuna.architecture import Architecture
-from nas_optuna.builder import ArchitectureBuilder, Output
+from nas_optuna.builder import ArchitectureBuilder
 from nas_optuna.errors import SettingError, check_name
+from nas_optuna.nodes import Output
 from nas_optuna.operations import ACTIVATIONS
 from nas_optuna.spaces.base import Space
 from nas_optuna.spaces.variation import Chain

@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from optuna.trial import BaseTrial
 
 from nas_optuna.architecture import Architecture
-from nas_optuna.builder import ArchitectureBuilder, Output
+from nas_optuna.builder import ArchitectureBuilder
 from nas_optuna.errors import SettingError, check_name
+from nas_optuna.nodes import Output
 from nas_optuna.operations import ACTIVATIONS, SEQUENCE_POOLINGS
 from nas_optuna.spaces.base import Space
 from nas_optuna.spaces.variation import Chain
