@@ -247,5 +247,7 @@ def draw_index(study: Study, trial: FrozenTrial) -> int:
         [0, 0, 1]
     """
     number: int = trial.system_attrs.get(RETRY_OF, trial.number)
-    trials = study.get_trials(deepcopy=False)
-    return number - sum(t.number < number and RETRY_OF in t.system_attrs for t in trials)
+    trials = study._get_trials(deepcopy=False, use_cache=True)  # as the samplers, once a trial
+    if len(trials) < number:
+        trials = study.get_trials(deepcopy=False)
+    return number - sum(RETRY_OF in t.system_attrs for t in trials[:number])
