@@ -84,6 +84,10 @@ class ControllerMemory:
         self._version += written
         return written
 
+    def knows(self, number: int) -> bool:
+        """Whether a trial has ended, as far as was noted."""
+        return number in self._ended
+
     def note_ended(self, trials: Sequence[FrozenTrial]) -> None:
         """Note the answers of trials that will not be asked more, except those to be repeated."""
         retried = {n for trial in trials for n in trial.system_attrs.get(RETRY_HISTORY, ())}

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
@@ -40,6 +41,7 @@ _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 _CLIP = 0.2  # of the probability ratio
 _GRADIENT_NORM = 1.0
 _MEMORY_OF_BASELINE = 0.8
+_ROUNDS = 5  # draws of a last answer before one that another worker gives too is given
 _SHARPNESS = 3  # the power of a standing that is the reward
 
 
@@ -141,14 +143,22 @@ class ReinforceSampler(BaseSampler):
         with self._lock, one_thread(), torch.device("cpu"):
             proposal, memory = self._proposal_of(study, trial)
             chances = memory.controller.answer(steps, asks, proposal.weights)
-            if memory.asked.may_end(asks):  # the last moment to see what others have chosen
-                proposal.running = _running(study, trial)
-            chances[_repeats(memory.asked, steps, asks, proposal.running)] = 0.0
             random = np.random.default_rng(derive(self._seed, proposal.index, param_name))
-            sums = np.cumsum(chances)
-            choice = int(np.searchsorted(sums, random.random() * sums[-1], side="right"))
-            proposal.own[param_name] = float(np.log(chances[choice] / sums[-1]))
-            study._storage.set_trial_system_attr(trial._trial_id, ANSWERS, proposal.attribute())
+            may_end = memory.asked.may_end(asks)
+            for _ in range(_ROUNDS if may_end else 1):
+                if may_end:  # the last moment to see what others have chosen
+                    proposal.others = _others(study, trial, memory)
+                allowed = chances.copy()
+                allowed[_repeats(memory.asked, steps, asks, proposal.others)] = 0.0
+                sums = np.cumsum(allowed)
+                choice = int(np.searchsorted(sums, random.random() * sums[-1], side="right"))
+                proposal.own[param_name] = float(np.log(allowed[choice] / sums[-1]))
+                proposal.last = [param_name, distribution_to_json(param_distribution), choice]
+                write = study._storage.set_trial_system_attr
+                write(trial._trial_id, ANSWERS, proposal.attribute())
+                # Of two workers that answer the same, the one that wrote later sees the other's.
+                if not may_end or [*steps, (asks, choice)] not in _others(study, trial, memory):
+                    break
         return asks.value(choice, random.random())
 
     def _proposal_of(self, study: Study, trial: FrozenTrial) -> tuple[_Proposal, ControllerMemory]:
@@ -173,9 +183,8 @@ class ReinforceSampler(BaseSampler):
             if memory.weights:
                 weights = random.dirichlet(np.ones(memory.weights))
             own = dict(kept["own"]) if kept else {}
-            self._proposal = _Proposal(
-                trial._trial_id, index, weights, own, _running(study, trial)
-            )
+            others = _others(study, trial, memory)
+            self._proposal = _Proposal(trial._trial_id, index, weights, own, others)
         return self._proposal, memory
 
     def _catch_up(self, study: Study, memory: ControllerMemory) -> None:
@@ -263,10 +272,11 @@ class _Proposal:
     index: int
     weights: FloatArray
     own: dict[str, float] = field(default_factory=dict)  # log-probabilities by parameter
-    running: list[list[Step]] = field(default_factory=list)  # what other trials answered so far
+    others: list[list[Step]] = field(default_factory=list)  # what other trials answered so far
+    last: list[Any] = field(default_factory=list)  # the newest answer, in no trial yet
 
     def attribute(self) -> dict[str, Any]:
-        return {"weights": self.weights.tolist(), "own": dict(self.own)}
+        return {"weights": self.weights.tolist(), "own": dict(self.own), "last": self.last}
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,18 +304,34 @@ class _Episode:
         return cls(trial.number, np.array(kept["weights"]), steps_of(trial), own)
 
 
-def _running(study: Study, trial: FrozenTrial) -> list[list[Step]]:
-    """Answers so far of the other trials that run."""
-    others = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    return [steps_of(other) for other in others if other.number != trial.number]
+def _others(study: Study, trial: FrozenTrial, memory: ControllerMemory) -> list[list[Step]]:
+    """Answers so far of other trials that run, or have finished since the memory caught up."""
+    return [
+        _answered(other)
+        for other in study.get_trials(deepcopy=False)
+        if other.number != trial.number
+        and (
+            other.state is TrialState.RUNNING
+            or (other.state in _FINISHED and not memory.knows(other.number))
+        )
+    ]
+
+
+def _answered(trial: FrozenTrial) -> list[Step]:
+    """What a trial answered, with the answer that its worker is about to give."""
+    steps, last = steps_of(trial), trial.system_attrs.get(ANSWERS, {}).get("last")
+    if not last or last[0] in trial.params:
+        return steps
+    name, distribution, choice = last
+    return [*steps, (question(name, json_to_distribution(distribution)), choice)]
 
 
 def _repeats(
-    asked: Asked, steps: list[Step], asks: Question, running: Sequence[Sequence[Step]]
+    asked: Asked, steps: list[Step], asks: Question, others: Sequence[Sequence[Step]]
 ) -> list[int]:
     """Choices that would repeat a trial; only those of running ones if no other is left."""
     for known in (asked, Asked()):
-        choices = known.spent(steps, asks, running)
+        choices = known.spent(steps, asks, others)
         if len(choices) < asks.count:
             return sorted(choices)
     return []
