@@ -10,6 +10,7 @@ if TYPE_CHECKING:
         data,
         errors,
         evaluators,
+        export,
         models,
         profiling,
         pruners,
@@ -33,8 +34,8 @@ __version__ = "0.1.0"
 
 # Resolved on first use, so that `import nas_optuna` costs no torch.
 _MODULES = (
-    "data", "errors", "evaluators", "models", "profiling", "pruners", "report", "samplers",
-    "spaces", "storage",
+    "data", "errors", "evaluators", "export", "models", "profiling", "pruners", "report",
+    "samplers", "spaces", "storage",
 )  # fmt: skip
 _NAMES = {
     "Architecture": "architecture",
@@ -67,6 +68,7 @@ __all__ = [
     "data",
     "errors",
     "evaluators",
+    "export",
     "models",
     "profiling",
     "pruners",

@@ -38,6 +38,10 @@ class WorkerError(NasOptunaError):
     """Workers cannot be started, or all of them failed."""
 
 
+class ExportError(NasOptunaError):
+    """A trial cannot be exported."""
+
+
 class SettingError(NasOptunaError, ValueError):
     """A setting has a value that its rule forbids."""
 

@@ -114,6 +114,15 @@ class Objective:
         """
         record = TrialRecord(trial)
         try:
+            return self._judge(trial, record)
+        except optuna.TrialPruned:
+            raise
+        except BaseException as error:
+            record.failed(error)
+            raise
+
+    def _judge(self, trial: optuna.Trial, record: TrialRecord) -> float | tuple[float, ...]:
+        try:
             proposal = propose(self.space, trial)
         except UNBUILDABLE as error:
             return self._infeasible(record, {}, unbuildable=str(error))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import optuna
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from nas_optuna.architecture import Architecture
 from nas_optuna.metrics import Metrics
@@ -23,11 +26,18 @@ SECONDS = "nas:seconds"
 CURVE = "nas:curve"  # validation accuracy after each epoch
 NOTES = "nas:notes"
 MEASURED = "nas:measured"  # what the evaluator measured, by metric name
-SAMPLING = "nas:sampling_seconds"  # spent in the sampler, in the studies of a comparison
+SAMPLING = "nas:sampling_seconds"  # spent in the sampler, if `Search` ran the trial
 PREDICTED = "nas:predicted"  # true if the evaluator estimated the values and measured nothing
 
+FAILED = "nas:failed"  # what ended a trial that failed, in words; absent if its process died
+
+QUESTION = "nas:search"  # study attribute: what was asked, compared when a study is resumed
+# Study attribute, followed by a digest: how and where some of its trials were run.
+SETUP = "nas:setup:"
 # Study attribute, followed by a trial's number: what its network reached after full training.
 HEALTH = "nas:health:"
+
+_LONGEST_REASON = 500  # characters
 
 
 class TrialRecord:
@@ -97,6 +107,14 @@ class TrialRecord:
         self._trial.set_user_attr(INFEASIBLE, reason)
         self.constraints(violations)
 
+    def failed(self, error: BaseException) -> None:
+        """Keep what ended the trial, unless that is the database itself."""
+        if isinstance(error, SQLAlchemyError | StorageInternalError):
+            return
+        told = "stopped by a signal" if isinstance(error, KeyboardInterrupt) else _in_a_line(error)
+        with suppress(Exception):  # another worker may have taken the trial over
+            self._trial.set_user_attr(FAILED, told)
+
     def constraints(self, violations: Mapping[str, float]) -> None:
         """Tell Optuna the violations, and the dashboard, which reads only the older list."""
         if not violations:
@@ -107,3 +125,8 @@ class TrialRecord:
             warnings.simplefilter("ignore", FutureWarning)
             storage, trial_id = self._trial.storage, self._trial._trial_id
             storage.set_trial_system_attr(trial_id, "constraints", list(violations.values()))
+
+
+def _in_a_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:_LONGEST_REASON]

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_optuna.interruption import Interruption
 from nas_optuna.objective import Objective
+from nas_optuna.samplers.timed import TimedSampler
 from nas_optuna.storage import ownership
 
 Callback = Callable[[optuna.Study, FrozenTrial], None]
@@ -44,6 +45,21 @@ def run_trials(
         KeyboardInterrupt: A signal came; the trial it met is told as failed, and its repetition
             enqueued.
     """
+    sampler = study.sampler
+    study.sampler = TimedSampler(sampler)
+    try:
+        _run_heeding(study, objective, timeout, callbacks, interruption)
+    finally:
+        study.sampler = sampler
+
+
+def _run_heeding(
+    study: optuna.Study,
+    objective: Objective,
+    timeout: float | None,
+    callbacks: Sequence[Callback],
+    interruption: Interruption,
+) -> None:
     heeding = _Heeding(objective, interruption)
     deadline = time.monotonic() + (math.inf if timeout is None else timeout)
     while True:

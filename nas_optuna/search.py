@@ -22,14 +22,13 @@ from nas_optuna.interruption import Interruption
 from nas_optuna.models import LatencyTable
 from nas_optuna.objective import DEFAULT_METRICS, Objective
 from nas_optuna.profiling import require_feasible
-from nas_optuna.recording import CACHED, EPOCHS, PREDICTED
+from nas_optuna.provenance import record_setup, setup_of
+from nas_optuna.recording import CACHED, EPOCHS, PREDICTED, QUESTION
 from nas_optuna.running import Callback, quiet, run_trials
 from nas_optuna.spaces import Space
 from nas_optuna.storage import Storage, mask, ownership
 from nas_optuna.storage import open as open_storage
 from nas_optuna.timing import LatencySettings, Stopwatch
-
-QUESTION = "nas:search"  # study attribute: what was asked, compared when a study is resumed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,6 +270,7 @@ class Search:
 
         See `nas_optuna.running.run_trials` for the arguments.
         """
+        record_setup(study, self._setup())
         checks = _checks(study, self._health_check(), interruption)
         run_trials(
             study,
@@ -278,6 +278,11 @@ class Search:
             timeout=timeout,
             callbacks=[*callbacks, *checks],
             interruption=interruption,
+        )
+
+    def _setup(self) -> dict[str, Any]:
+        return setup_of(
+            sampler=self.sampler, seed=self.seed, evaluator=self.evaluator, pruner=self.pruner
         )
 
     def _health_check(self) -> HealthCheck | None:

@@ -360,6 +360,82 @@ def compare(
 
 
 @app.command()
+def report(
+    study: StudyFile,
+    *,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.html", help="Page to write; Markdown is put beside it."),
+    ] = None,
+    storage: Storage = None,
+    name: Name = None,
+) -> None:
+    """Write a page with all that is to be known of a study."""
+    from nas_optuna.cli.reporting import write_report
+
+    write_report(Given(study=study, storage=storage, name=name), out)
+
+
+@app.command()
+def dashboard(
+    context: typer.Context,
+    study: Annotated[
+        Path | None,
+        typer.Argument(metavar="STUDY.py", help="File that defines `search`; not needed."),
+    ] = None,
+    *,
+    storage: Storage = None,
+    name: Name = None,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Address to listen on; there is no log-in.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            max=65535,
+            help="Port to listen on; by default the first free one from 8080 on.",
+        ),
+    ] = None,
+) -> None:
+    """Open studies in optuna-dashboard, with pictures, notes and plots of their networks."""
+    from nas_optuna.cli.serving import Shown, serve_dashboard
+
+    shown = Shown(study=study, storage=storage, name=name)
+    serve_dashboard(shown, host=host, port=port, debug=context.obj)
+
+
+@app.command()
+def export(
+    study: StudyFile,
+    *,
+    trial: Annotated[int, typer.Option(metavar="N", min=0, help="Number of the trial.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write, of its own.")],
+    seeds: Annotated[int, typer.Option(metavar="K", min=1, help="Networks to train.")] = 3,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Passes over train + validation; by default three times those of the search.",
+        ),
+    ] = None,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Write an ONNX file with 8-bit integers, too.")
+    ] = False,
+    storage: Storage = None,
+    name: Name = None,
+    device: OnDevice = None,
+) -> int:
+    """Retrain a network, test it, and write it as code, weights, torch.export and ONNX."""
+    from nas_optuna.cli.exporting import export_trial
+
+    given = Given(study=study, storage=storage, name=name, device=device)
+    return export_trial(given, trial, out, seeds=seeds, epochs=epochs, int8=int8)
+
+
+@app.command()
 def samplers() -> None:
     """List the search strategies."""
     from nas_optuna.cli.views import list_samplers

@@ -13,11 +13,12 @@ from nas_optuna import samplers
 from nas_optuna.comparison.contender import Contender
 from nas_optuna.comparison.truth import known_truth
 from nas_optuna.errors import SettingError, check_name
+from nas_optuna.recording import QUESTION
 from nas_optuna.report.comparison_page import Findings
 from nas_optuna.report.importance import common_choices, gene_importances
 from nas_optuna.report.outcome import Outcome
 from nas_optuna.report.runs import Limits, Run, finished_trials, read_run
-from nas_optuna.search import QUESTION, Search
+from nas_optuna.search import Search
 from nas_optuna.storage import open as open_storage
 
 BASELINES = ("random", "local")

@@ -8,7 +8,6 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_optuna.comparison.plan import Comparison, Entry
-from nas_optuna.comparison.timed import TimedSampler
 from nas_optuna.report.runs import Account, Limits, finished_trials
 from nas_optuna.storage import ownership
 
@@ -77,6 +76,5 @@ def run_entry(comparison: Comparison, entry: Entry, told: Told) -> None:
     if meter.full or running:
         return
     contender.evaluator.measuring.prepare()
-    study.sampler = TimedSampler(study.sampler)
     left = comparison.limits.trials - meter.finished
     contender.optimize(study, trials=left, callbacks=[meter])

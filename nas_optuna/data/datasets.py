@@ -69,6 +69,9 @@ class DataSet:
         augmentation: What training may do to a batch of `train`.
         fingerprint: SHA-256 (hex) over the content of the three parts before normalisation; equal
             in every process and on every device, and different for another split.
+        mean: What was taken off the inputs, of a shape that broadcasts to theirs: `(C, 1, 1)`,
+            `(D,)` or `(F,)`; None if they were left as they are, as tokens are.
+        scale: What they were divided by then, of the same shape.
     """
 
     name: str
@@ -78,6 +81,8 @@ class DataSet:
     num_classes: int
     augmentation: Augmentation
     fingerprint: str
+    mean: Array | None = None
+    scale: Array | None = None
     _elsewhere: dict[torch.device, DataSet] = field(default_factory=dict, init=False)
 
     @property
@@ -99,6 +104,8 @@ class DataSet:
                 self.num_classes,
                 self.augmentation,
                 self.fingerprint,
+                self.mean,
+                self.scale,
             )
         return self._elsewhere[device]
 
@@ -218,7 +225,11 @@ def assemble(
     train, validation, test = (
         Split(torch.from_numpy(_normalised(x, mean, scale)), torch.from_numpy(y)) for x, y in parts
     )
-    return DataSet(name, train, validation, test, num_classes, augmentation, digest.hexdigest())
+    tokens = parts[0][0].dtype == np.int64
+    return DataSet(
+        name, train, validation, test, num_classes, augmentation, digest.hexdigest(),
+        mean=None if tokens else mean, scale=None if tokens else scale,
+    )  # fmt: skip
 
 
 def _check_augmentation(

@@ -95,7 +95,7 @@ def onnx_bytes(model: nn.Module, inputs: Sequence[Tensor]) -> bytes:
     names = [f"x{i}" for i in range(len(inputs))]
     # Averaging to sides that do not divide the input's is what TorchScript's does not know.
     pools = any(isinstance(module, nn.AdaptiveAvgPool2d) for module in model.modules())
-    with warnings.catch_warnings(), _quiet_exporter():
+    with warnings.catch_warnings(), quiet_exporter():
         warnings.simplefilter("ignore")  # that it is deprecated, that shapes become constants
         torch.onnx.export(
             model,
@@ -109,7 +109,7 @@ def onnx_bytes(model: nn.Module, inputs: Sequence[Tensor]) -> bytes:
 
 
 @contextmanager
-def _quiet_exporter() -> Iterator[None]:
+def quiet_exporter() -> Iterator[None]:
     """Keep what the exporter says of packages that are not there off the terminal."""
     logger = logging.getLogger("torch.onnx")
     before = logger.level

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from nas_optuna.report.scoring import FloatArray
 
@@ -73,12 +73,39 @@ class Interval:
     colour: str = INK
 
 
-Mark: TypeAlias = Curve | Spread | Bars | Interval
+@dataclass(frozen=True, slots=True)
+class Points:
+    """Single places, each with a text of its own that is shown to whom points at it.
+
+    Args:
+        name: Name in the legend; equal names share an entry.
+        x: `(p,)` places; NaN breaks a line.
+        y: `(p,)` places on the second axis.
+        z: `(p,)` places on the third axis, in a `Cloud`; None on a panel.
+        texts: `(p,)` plain texts, of lines; without any the numbers are shown.
+        colour: Hex colour.
+        symbol: `circle` or `x`.
+        size: Diameter in pixels.
+        joined: Whether a thin line goes from each to the next.
+    """
+
+    name: str
+    x: FloatArray
+    y: FloatArray
+    z: FloatArray | None = None
+    texts: tuple[str, ...] = ()
+    colour: str = INK
+    symbol: Literal["circle", "x"] = "circle"
+    size: float = 6.0
+    joined: bool = False
+
+
+Mark: TypeAlias = Curve | Spread | Bars | Interval | Points
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One pair of axes; all its marks are of one kind.
+    """One pair of axes; all its marks are of one kind, or curves and points.
 
     Args:
         x: Label of the x axis.
@@ -86,6 +113,7 @@ class Panel:
         marks: What is drawn.
         title: Title above the panel.
         flat: Whether bars lie, with their categories on the y axis.
+        logarithmic: Whether the x axis and the y axis are.
     """
 
     x: str
@@ -93,6 +121,7 @@ class Panel:
     marks: tuple[Mark, ...]
     title: str = ""
     flat: bool = False
+    logarithmic: tuple[bool, bool] = (False, False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +150,25 @@ class Chart:
     def width(self) -> int:
         """Panels in a row."""
         return min(self.columns, len(self.panels))
+
+
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    """Points in space, which can be turned; only pages have them.
+
+    Args:
+        title: What it shows.
+        text: How to read it, in a sentence or two.
+        axes: Labels of the x, y and z axis.
+        marks: The points.
+        logarithmic: Whether each axis is.
+    """
+
+    title: str
+    text: str
+    axes: tuple[str, str, str]
+    marks: tuple[Points, ...]
+    logarithmic: tuple[bool, bool, bool] = (False, False, False)
 
 
 def palette(names: Iterable[str]) -> dict[str, str]:

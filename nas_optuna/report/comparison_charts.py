@@ -24,7 +24,7 @@ from nas_optuna.report.runs import KINDS
 from nas_optuna.report.scoring import FloatArray
 
 _GENES = 15  # most genes in the chart of importances
-_AXES = {
+AXES = {
     "trials": "finished trials",
     "evaluations": "networks judged for the first time",
     "epochs": "epochs",
@@ -63,7 +63,7 @@ def hypervolume_chart(outcome: Outcome) -> Chart:
         marks = _bands(outcome, budget, best=False)
         if outcome.true_hypervolume is not None:
             marks.append(_level("true front", marks, outcome.true_hypervolume))
-        panels.append(Panel(_AXES[budget], "hypervolume", tuple(marks)))
+        panels.append(Panel(AXES[budget], "hypervolume", tuple(marks)))
     text = f"Mean over {outcome.seeds} seeds, and the band that holds the middle half of them."
     return Chart("hypervolume", "Hypervolume over what was spent", text, tuple(panels))
 
@@ -76,7 +76,7 @@ def best_chart(outcome: Outcome) -> Chart:
         marks = _bands(outcome, budget, best=True)
         if outcome.optimum is not None:
             marks.append(_level("optimum", marks, outcome.optimum))
-        panels.append(Panel(_AXES[budget], f"best {name}", tuple(marks)))
+        panels.append(Panel(AXES[budget], f"best {name}", tuple(marks)))
     text = "From where every seed has a feasible network on."
     return Chart(f"best_{name}", f"Best {name} over what was spent", text, tuple(panels))
 

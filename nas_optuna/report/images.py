@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nas_optuna.errors import SettingError
-from nas_optuna.report.charts import INK, Bars, Chart, Curve, Interval, Mark, Panel, Spread
+from nas_optuna.report.charts import (
+    INK,
+    Bars,
+    Chart,
+    Curve,
+    Interval,
+    Mark,
+    Panel,
+    Points,
+    Spread,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,6 +73,8 @@ def _draw_panel(ax: Axes, panel: Panel) -> None:
     for place, mark in enumerate(panel.marks):
         if isinstance(mark, Curve):
             _draw_curve(ax, mark)
+        elif isinstance(mark, Points):
+            _draw_points(ax, mark)
         elif isinstance(mark, Bars):
             _draw_bars(ax, mark, stack, flat=panel.flat)
         else:
@@ -70,6 +82,8 @@ def _draw_panel(ax: Axes, panel: Panel) -> None:
     _name_groups(ax, panel.marks)
     if panel.flat:
         ax.invert_yaxis()
+    scales = zip(("xscale", "yscale"), panel.logarithmic, strict=True)
+    ax.set(**{name: "log" for name, is_log in scales if is_log})  # "linear" would rename ticks
 
 
 def _draw_curve(ax: Axes, mark: Curve) -> None:
@@ -84,6 +98,13 @@ def _draw_curve(ax: Axes, mark: Curve) -> None:
             mark.x, mark.low, mark.high, color=mark.colour, alpha=0.16, linewidth=0,
             step="post" if mark.step else None,
         )  # fmt: skip
+
+
+def _draw_points(ax: Axes, mark: Points) -> None:
+    ax.plot(
+        mark.x, mark.y, "-" if mark.joined else "", marker={"circle": "o", "x": "x"}[mark.symbol],
+        color=mark.colour, markersize=0.7 * mark.size, linewidth=0.9, label=mark.name or None,
+    )  # fmt: skip
 
 
 def _draw_bars(ax: Axes, mark: Bars, stack: dict[str, float], *, flat: bool) -> None:

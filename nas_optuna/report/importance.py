@@ -13,6 +13,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial
 
 from nas_optuna.report import statistics
+from nas_optuna.report.scoring import FloatArray
 
 Shares: TypeAlias = Mapping[str, Mapping[str, float]]
 """By objective, the share of each gene in deciding it."""
@@ -55,37 +56,37 @@ def gene_importances(
         few feasible trials, or if an objective is the same for all.
     """
     feasible = [trial for trial in trials if statistics.is_feasible(trial) and trial.params]
-    found = {}
-    for i, (name, direction) in enumerate(zip(names, directions, strict=True)):
-        found[name] = _importances(feasible, i, direction)
-    return found
-
-
-def _importances(
-    trials: Sequence[FrozenTrial], index: int, direction: StudyDirection
-) -> dict[str, float]:
-    values = [trial.values[index] for trial in trials]
-    if len(trials) < _LEAST or min(values) == max(values):
-        return {}
-    study = _quiet_study(direction)
+    if len(feasible) < _LEAST:
+        return {name: {} for name in names}
+    losses = statistics.minimised(statistics.values_of(feasible), directions)
+    study = _quiet_study()
     study.add_trials(
         [
-            optuna.trial.create_trial(
-                value=value, params=trial.params, distributions=trial.distributions
-            )
-            for value, trial in zip(values, trials, strict=True)
+            optuna.trial.create_trial(value=0.0, params=t.params, distributions=t.distributions)
+            for t in feasible
         ]
     )
+    return {
+        name: _importances(study, column) for name, column in zip(names, losses.T, strict=True)
+    }
+
+
+def _importances(study: Study, losses: FloatArray) -> dict[str, float]:
+    if losses.min() == losses.max():
+        return {}
+    # Its trials are in memory and nobody else's: a study for each objective would take long.
+    for trial, loss in zip(study.get_trials(deepcopy=False), losses.tolist(), strict=True):
+        trial.value = loss
     # Without a target: with one, the evaluator takes the smallest values for the best.
     found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
     return {gene: float(share) for gene, share in found.items()}
 
 
-def _quiet_study(direction: StudyDirection) -> Study:
+def _quiet_study() -> Study:
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        return optuna.create_study(direction=direction)
+        return optuna.create_study(direction="minimize")
     finally:
         optuna.logging.set_verbosity(before)
 

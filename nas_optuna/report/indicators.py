@@ -47,13 +47,7 @@ class Box:
             Box(names=('accuracy', 'latency_ms'), ideal=(0.9, 10.0), reference=(0.46, 21.0))
         """
         directions = directions_of(names)
-        losses = minimised(values, directions)
-        front = losses[moocore.is_nondominated(losses)]
-        best, worst = front.min(axis=0), front.max(axis=0)
-        # A front of one network spans nothing: the width of all values must do, or else 1.
-        for width in (np.ptp(losses, axis=0), np.ones_like(best)):
-            worst = np.where(worst > best, worst, best + width)
-        worst = worst + MARGIN * (worst - best)
+        best, worst = spanned(minimised(values, directions))
         ends = minimised([best, worst], directions).round(12)  # turns the signs back
         return cls(tuple(names), tuple(ends[0].tolist()), tuple(ends[1].tolist()))
 
@@ -64,6 +58,23 @@ class Box:
             values: `(n, m)` values, in their own directions; rows of NaN add nothing.
         """
         return hypervolume(values, directions_of(self.names), self.reference, self.ideal)
+
+
+def spanned(losses: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Ideal and reference point of the box that a front spans; see `Box`.
+
+    Args:
+        losses: `(n, m)` values, smaller is better, finite, at least one row.
+
+    Returns:
+        `(m,)` each.
+    """
+    front = losses[moocore.is_nondominated(losses)]
+    best, worst = front.min(axis=0), front.max(axis=0)
+    # A front of one network spans nothing: the width of all values must do, or else 1.
+    for width in (np.ptp(losses, axis=0), np.ones_like(best)):
+        worst = np.where(worst > best, worst, best + width)
+    return best, worst + MARGIN * (worst - best)
 
 
 def directions_of(names: Sequence[str]) -> list[str]:
@@ -97,16 +108,33 @@ def front_of(values: ArrayLike, names: Sequence[str]) -> FloatArray:
 def hypervolume_curve(run: Run, box: Box) -> FloatArray:
     """Hypervolume of a run after each of its trials, `(n,)`; it never falls."""
     directions = directions_of(box.names)
-    losses = minimised(run.values, directions)
+    ideal, reference = minimised([box.ideal, box.reference], directions)
+    return growth(minimised(run.values, directions), ideal, reference)
+
+
+def growth(losses: FloatArray, best: FloatArray, worst: FloatArray) -> FloatArray:
+    """Hypervolume of a growing set after each of its members, `(n,)`; it never falls.
+
+    Args:
+        losses: `(n, m)` values in their order, smaller is better; rows of NaN add nothing.
+        best: `(m,)` the ideal point of the box of which it is a share.
+        worst: `(m,)` its reference point.
+
+    Example:
+        >>> losses = np.array([[2.0, 1.0], [3.0, 3.0], [1.0, 2.0]])
+        >>> growth(losses, np.zeros(2), np.full(2, 4.0)).tolist()
+        [0.375, 0.375, 0.5]
+    """
+    smaller = ["minimize"] * losses.shape[1]
     front = np.empty((0, losses.shape[1]))
-    curve = np.zeros(len(run))
+    curve = np.zeros(len(losses))
     reached = 0.0
     for i, loss in enumerate(losses):
         # Most trials add nothing, and are not worth computing a volume. NaN compares as False.
         if np.isfinite(loss).all() and not (front <= loss).all(axis=1).any():
             front = np.vstack([front[~(loss <= front).all(axis=1)], loss])
             # Rounding must not let it fall when one member takes the place of another.
-            reached = max(reached, box.hypervolume(minimised(front, directions)))
+            reached = max(reached, hypervolume(front, smaller, worst, best))
         curve[i] = reached
     return curve
 

@@ -20,6 +20,7 @@ body { margin: 0; background: #f8fafc; color: #1e293b;
 main { max-width: 1120px; margin: 0 auto; padding: 32px 20px 64px; }
 h1 { margin: 0 0 4px; font-size: 28px; }
 h2 { margin: 0 0 8px; font-size: 20px; }
+h3 { margin: 24px 0 4px; font-size: 16px; }
 p { margin: 0 0 12px; max-width: 78ch; }
 .lead { font-size: 18px; border-left: 4px solid #0072b2; padding-left: 14px; }
 .note { color: #64748b; font-size: 14px; }
@@ -32,7 +33,48 @@ th, td { padding: 5px 12px; border-bottom: 1px solid #e2e8f0; text-align: right;
          white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 th { color: #64748b; font-weight: 600; }
+.facts th, .facts td { text-align: left; white-space: normal; vertical-align: top; }
+.facts th { padding-left: 0; min-width: 9em; }
+.cards { display: grid; gap: 16px; margin-top: 12px;
+         grid-template-columns: repeat(auto-fit, minmax(min(100%, 430px), 1fr)); }
+article { padding: 0 16px; border: 1px solid #e2e8f0; border-radius: 8px; min-width: 0; }
+article h3 { margin-top: 14px; }
+.plotly-graph-div { margin-bottom: 8px; }
+.drawing { overflow: auto; max-height: 640px; margin: 8px 0 16px; }
+pre { padding: 10px 14px; background: #f1f5f9; border-radius: 6px; overflow-x: auto;
+      font-size: 13px; }
+summary { cursor: pointer; color: #0072b2; margin: 4px 0; }
 img, svg { max-width: 100%; }
+""".strip()
+
+# After the text is there, one figure after the other, so that the page can be read meanwhile.
+_DRAW = """
+(() => {
+  const waiting = [...document.querySelectorAll('script[type="application/json"]')];
+  const draw = (place) => {
+    const figure = JSON.parse(place.nextElementSibling.textContent);
+    const config = {displaylogo: false, responsive: true};
+    return Plotly.newPlot(place, figure.data, figure.layout, config);
+  };
+  const seen = new IntersectionObserver((entries) => {
+    for (const entry of entries.filter((entry) => entry.isIntersecting)) {
+      seen.unobserve(entry.target);
+      draw(entry.target);
+    }
+  });
+  const next = () => {
+    const source = waiting.shift();
+    if (!source) return;
+    const place = source.previousElementSibling;
+    if (place.classList.contains('late')) {
+      seen.observe(place);
+      next();
+    } else {
+      draw(place).then(() => setTimeout(next));
+    }
+  };
+  setTimeout(next);
+})();
 """.strip()
 
 
@@ -63,7 +105,7 @@ class Page:
 
         Args:
             heading: Its heading.
-            blocks: What `text`, `table`, `figure`, `picture` and `drawing` gave.
+            blocks: What the methods below gave.
         """
         inside = "\n".join(blocks)
         self._parts.append(f"<section>\n<h2>{escape(heading)}</h2>\n{inside}\n</section>")
@@ -83,6 +125,31 @@ class Page:
             f"<tbody>\n{body}\n</tbody>\n</table></div>"
         )
 
+    def subheading(self, text: str) -> str:
+        """A heading inside a section."""
+        return f"<h3>{escape(text)}</h3>"
+
+    def facts(self, rows: Iterable[Sequence[str]]) -> str:
+        """Names and texts, one below the other."""
+        body = "\n".join(
+            f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in rows
+        )
+        return f'<table class="facts">\n{body}\n</table>'
+
+    def code(self, text: str) -> str:
+        """Lines that are shown as they are."""
+        return f"<pre>{escape(text)}</pre>"
+
+    def folded(self, summary: str, *blocks: str) -> str:
+        """Blocks that a click on their summary shows."""
+        inside = "\n".join(blocks)
+        return f"<details>\n<summary>{escape(summary)}</summary>\n{inside}\n</details>"
+
+    def cards(self, cards: Iterable[str]) -> str:
+        """Groups of blocks side by side, where there is room for that."""
+        inside = "\n".join(f"<article>\n{card}\n</article>" for card in cards)
+        return f'<div class="cards">\n{inside}\n</div>'
+
     def chart(self, chart: Chart) -> str:
         """A chart that can be zoomed and read point by point.
 
@@ -91,16 +158,15 @@ class Page:
         """
         return self.figure(plotly_figure(chart))
 
-    def figure(self, figure: Figure) -> str:
-        """Any plotly figure."""
+    def figure(self, figure: Figure, *, late: bool = False) -> str:
+        """Any plotly figure; a late one is drawn when it is scrolled to."""
         self._figures += 1
-        made: str = figure.to_html(
-            full_html=False,
-            include_plotlyjs=False,
-            div_id=f"figure-{self._figures}",
-            config={"displaylogo": False, "responsive": True},
+        height = figure.layout.height  # kept free, so that nothing moves when it is drawn
+        return (
+            f'<div id="figure-{self._figures}" class="plotly-graph-div{" late" * late}" '
+            f'style="height: {height or 450:g}px"></div>\n'
+            f'<script type="application/json">{figure.to_json()}</script>'  # without any "<"
         )
-        return made
 
     def picture(self, png: bytes, description: str) -> str:
         """A PNG picture."""
@@ -109,7 +175,7 @@ class Page:
 
     def drawing(self, svg: str) -> str:
         """An SVG drawing that this package made; it is not escaped."""
-        return f'<div class="wide">{svg[svg.index("<svg") :]}</div>'
+        return f'<div class="drawing">{svg[svg.index("<svg") :]}</div>'
 
     def html(self) -> str:
         """The whole page as one document; plotly's code is in it where a figure needs it."""
@@ -117,13 +183,13 @@ class Page:
         if self._figures:
             from plotly.offline import get_plotlyjs
 
-            script = f"<script>{get_plotlyjs()}</script>\n"
+            script = f"<script>{get_plotlyjs()}</script>\n<script>{_DRAW}</script>\n"
         body = "\n".join(self._parts)
         return (
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
             f"<title>{escape(self._title)}</title>\n"
             '<link rel="icon" href="data:,">\n'  # or a browser asks the server for one
-            f"<style>{_STYLE}</style>\n{script}</head>\n<body>\n<main>\n"
-            f"<h1>{escape(self._title)}</h1>\n{body}\n</main>\n</body>\n</html>\n"
+            f"<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n"
+            f"<h1>{escape(self._title)}</h1>\n{body}\n</main>\n{script}</body>\n</html>\n"
         )

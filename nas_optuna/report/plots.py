@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+from html import escape
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from nas_optuna.errors import SettingError
-from nas_optuna.report.charts import INK, Bars, Chart, Curve, Interval, Mark, Panel, Spread
+from nas_optuna.report.charts import (
+    INK,
+    Bars,
+    Chart,
+    Cloud,
+    Curve,
+    Interval,
+    Mark,
+    Panel,
+    Points,
+    Spread,
+)
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 _PANEL_HEIGHT = 330
+_CLOUD_HEIGHT = 560
 _GRID = "#e2e8f0"
+_FONT = {"family": "system-ui, sans-serif", "size": 13, "color": INK}
 
 
 def plotly_figure(chart: Chart) -> Figure:
@@ -25,7 +39,7 @@ def plotly_figure(chart: Chart) -> Figure:
     figure = subplots.make_subplots(
         rows=chart.rows,
         cols=chart.width,
-        subplot_titles=[panel.title for panel in chart.panels],
+        subplot_titles=[_plain(panel.title) for panel in chart.panels],
         horizontal_spacing=0.14 / max(chart.width - 1, 1),
         vertical_spacing=0.24 / max(chart.rows - 1, 1),
     )
@@ -37,11 +51,48 @@ def plotly_figure(chart: Chart) -> Figure:
                 figure.add_trace(trace, row=row, col=column)
             if not (isinstance(mark, Curve) and mark.thin):
                 named.add(mark.name)
-        figure.update_xaxes(title_text=panel.x, row=row, col=column)
-        figure.update_yaxes(title_text=panel.y, row=row, col=column)
+        kinds = ["log" if is_log else None for is_log in panel.logarithmic]
+        figure.update_xaxes(title_text=_plain(panel.x), type=kinds[0], row=row, col=column)
+        figure.update_yaxes(title_text=_plain(panel.y), type=kinds[1], row=row, col=column)
         if any(isinstance(mark, Interval) for mark in panel.marks) or panel.flat:
             figure.update_yaxes(autorange="reversed", row=row, col=column)
     _style(figure, chart)
+    return figure
+
+
+def cloud_figure(cloud: Cloud) -> Figure:
+    """Draw points in space as a plotly figure; the browser needs WebGL.
+
+    Raises:
+        SettingError: plotly is missing.
+    """
+    graph_objects, _ = _plotly()
+    figure = graph_objects.Figure(
+        [_points(graph_objects, mark, first=True) for mark in cloud.marks]
+    )
+    axes = {
+        f"{name}axis": {
+            "title": {"text": _plain(label)},
+            "type": "log" if is_log else None,
+            "gridcolor": _GRID,
+            "showbackground": False,
+            "zeroline": False,
+        }
+        for name, label, is_log in zip("xyz", cloud.axes, cloud.logarithmic, strict=True)
+    }
+    figure.update_layout(
+        template="none",
+        height=_CLOUD_HEIGHT,
+        margin={"l": 0, "r": 0, "t": 20, "b": 0},
+        font=_FONT,
+        legend={"orientation": "h", "y": 0, "yanchor": "top", "itemsizing": "constant"},
+        paper_bgcolor="rgba(0,0,0,0)",
+        scene={
+            **axes,
+            "aspectmode": "cube",
+            "camera": {"eye": {"x": 1.6, "y": -1.6, "z": 0.7}, "center": {"z": -0.15}},
+        },
+    )
     return figure
 
 
@@ -61,8 +112,8 @@ def _style(figure: Any, chart: Chart) -> None:
         template="none",
         height=_PANEL_HEIGHT * chart.rows + 70,
         margin={"l": 70, "r": 20, "t": 40, "b": 60},
-        font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
-        legend={"orientation": "h", "y": -0.18 / chart.rows, "yanchor": "top"},
+        font=_FONT,
+        legend={"orientation": "h", "y": -0.25 / chart.rows, "yanchor": "top"},
         barmode="stack" if stacked else None,
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
@@ -76,6 +127,8 @@ def _style(figure: Any, chart: Chart) -> None:
 def _traces(graph_objects: Any, mark: Mark, panel: Panel, *, first: bool) -> list[Any]:
     if isinstance(mark, Curve):
         return _curve(graph_objects, mark, first=first)
+    if isinstance(mark, Points):
+        return [_points(graph_objects, mark, first=first)]
     if isinstance(mark, Spread):
         return [_spread(graph_objects, mark)]
     if isinstance(mark, Bars):
@@ -108,29 +161,48 @@ def _curve(graph_objects: Any, mark: Curve, *, first: bool) -> list[Any]:
             y=mark.y,
             line=line,
             mode="lines",
-            name=mark.name,
+            name=_plain(mark.name),
             legendgroup=mark.name,
-            showlegend=first and not mark.thin,
+            showlegend=first and not mark.thin and bool(mark.name),
         )
     )
     return traces
 
 
+def _points(graph_objects: Any, mark: Points, *, first: bool) -> Any:
+    options: dict[str, Any] = {
+        "x": mark.x,
+        "y": mark.y,
+        "mode": "lines+markers" if mark.joined else "markers",
+        "name": _plain(mark.name),
+        "legendgroup": mark.name,
+        "showlegend": first and bool(mark.name),
+        "marker": {"color": mark.colour, "size": mark.size, "symbol": mark.symbol},
+        "line": {"color": mark.colour, "width": 1},
+    }
+    if mark.texts:  # in which plotly would read tags
+        texts = [_plain(text).replace("\n", "<br>") for text in mark.texts]
+        options |= {"hovertext": texts, "hoverinfo": "text"}
+    if mark.z is None:
+        return graph_objects.Scatter(**options)
+    return graph_objects.Scatter3d(**options, z=mark.z)
+
+
 def _spread(graph_objects: Any, mark: Spread) -> Any:
     return graph_objects.Box(
-        y=mark.values, name=mark.name, boxpoints="all", jitter=0.4, pointpos=0,
+        y=mark.values, name=_plain(mark.name), boxpoints="all", jitter=0.4, pointpos=0,
         line={"color": mark.colour, "width": 1.5}, marker={"size": 5, "opacity": 0.7},
         fillcolor=_faint(mark.colour), showlegend=False,
     )  # fmt: skip
 
 
 def _bars(graph_objects: Any, mark: Bars, *, flat: bool, first: bool) -> Any:
-    categories, values = list(mark.categories), list(mark.values)
+    categories, values = [_plain(name) for name in mark.categories], list(mark.values)
     where = {"x": values, "y": categories} if flat else {"x": categories, "y": values}
     return graph_objects.Bar(
         **where,
         orientation="h" if flat else "v",
-        name=mark.name,
+        name=_plain(mark.name),
         marker={"color": mark.colour},
         legendgroup=mark.name,
         showlegend=first and bool(mark.name),
@@ -147,9 +219,15 @@ def _interval(graph_objects: Any, mark: Interval) -> Any:
         "width": 0,
     }
     return graph_objects.Scatter(
-        x=[mark.value], y=[mark.name], error_x=around, mode="markers", name=mark.name,
+        x=[mark.value], y=[_plain(mark.name)], error_x=around, mode="markers",
+        name=_plain(mark.name),
         marker={"color": mark.colour, "size": 11}, showlegend=False,
     )  # fmt: skip
+
+
+def _plain(text: str) -> str:
+    """Text in which plotly finds no tags."""
+    return escape(text, quote=False)
 
 
 def _faint(colour: str) -> str:

@@ -175,7 +175,7 @@ def metric_rows(
     Returns:
         Names and texts with unit and limit; an objective that was not measured says so.
     """
-    values = _measured(trial, names)
+    values = measured_values(trial, names)
     limits = {LIMITS[key]: value for key, value in _limits(constraints).items()}
     rows = []
     for name in dict.fromkeys([*names, *values]):
@@ -195,8 +195,16 @@ def _limits(constraints: SearchConstraints | None) -> Mapping[str, float]:
     return constraints.limits if constraints else {}
 
 
-def _measured(trial: FrozenTrial, names: Sequence[str]) -> dict[str, float]:
-    """Metric values without those that were told only because nothing was measured."""
+def measured_values(trial: FrozenTrial, names: Sequence[str]) -> dict[str, float]:
+    """Metric values without those that were told only because nothing was measured.
+
+    Args:
+        trial: A trial.
+        names: Names of the study's objectives.
+
+    Returns:
+        Values by metric name, also of costs that are no objective.
+    """
     attrs = trial.user_attrs
     values: dict[str, float] = dict(attrs.get(COSTS, {}))
     if LATENCY in attrs:

@@ -170,7 +170,7 @@ def format_value(name: str, value: float) -> str:
     if unit:
         small = 0 < abs(value) < 0.1  # two decimals would leave nothing of it
         return f"{value:.2g}{unit}" if small else f"{value:,.2f}{unit}"
-    if value == round(value) and name not in ("accuracy", "loss"):
+    if float(value).is_integer() and name not in ("accuracy", "loss"):  # infinity is none
         return f"{value:,.0f}"
     return f"{value:,.3f}"
 

@@ -7,13 +7,14 @@ import re
 import sqlite3
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, quote_plus
 
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
-from optuna.storages import BaseStorage
+from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy import URL, Connection, Engine, event, make_url
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
@@ -55,20 +56,30 @@ def open(url: str, *, patience: float = 0.0) -> Storage:
         ...     optuna.create_study(storage=storage, study_name="digits").study_name
         'digits'
     """
-    parsed = _parse(url)
-    if parsed.drivername == "sqlite":
-        _check_file(parsed)
-    try:
+    parsed = parse(url)
+    with usable(parsed):
         full = parsed.render_as_string(hide_password=False)
         return patiently(lambda: Storage(full), patience=patience)
+
+
+@contextmanager
+def usable(url: URL) -> Iterator[None]:
+    """Turn what a database raises while it is opened into one line.
+
+    Raises:
+        StorageError: It could not be opened; the password is not shown.
+    """
+    masked = mask(url.render_as_string(hide_password=False))
+    try:
+        yield
     except ImportError:
         raise StorageError(
-            f"A PostgreSQL storage needs psycopg, which cannot be imported ({mask(url)}): "
+            f"A PostgreSQL storage needs psycopg, which cannot be imported ({masked}): "
             "pip install nas-optuna[postgres]"
         ) from None
     except (SQLAlchemyError, StorageInternalError, sqlite3.Error) as error:
         raise StorageError(
-            f"Cannot use the database {mask(url)}: {_reason(error, parsed)}. {_advice(parsed)}"
+            f"Cannot use the database {masked}: {_reason(error, url)}. {_advice(url)}"
         ) from None
 
 
@@ -88,7 +99,7 @@ class Storage(SharedStorage):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)  # the heartbeat
             create_once(lambda: super(Storage, self).__init__(**_settings(url)))
-        self._check_version()
+        check_version(self)
         if self.engine.dialect.name == "sqlite":
             # Not before: Optuna's set-up reads through a second connection within a transaction.
             event.remove(self.engine, "begin", _begin)
@@ -111,13 +122,19 @@ class Storage(SharedStorage):
             event.listen(engine, "connect", _use_wal)
             event.listen(engine, "begin", _begin)
 
-    def _check_version(self) -> None:
-        current, needed = self.get_current_version(), self.get_head_version()
-        if current != needed:
-            raise StorageError(
-                f"The tables of {mask(self.url)} are of version {current}, this Optuna needs "
-                f"{needed}: run `optuna storage upgrade`, or update Optuna if they are newer."
-            )
+
+def check_version(storage: RDBStorage) -> None:
+    """Refuse tables that another version of Optuna made.
+
+    Raises:
+        StorageError: They are older or newer than this one's.
+    """
+    current, needed = storage.get_current_version(), storage.get_head_version()
+    if current != needed:
+        raise StorageError(
+            f"The tables of {mask(storage.url)} are of version {current}, this Optuna needs "
+            f"{needed}: run `optuna storage upgrade`, or update Optuna if they are newer."
+        )
 
 
 def engine_of(storage: BaseStorage) -> Engine | None:
@@ -196,7 +213,7 @@ def _settings(url: str) -> dict[str, Any]:
     return {
         "url": url.replace("{", "{{").replace("}", "}}"),  # Optuna formats it as a template
         "engine_kwargs": engine,
-        "skip_compatibility_check": True,  # it waits for itself on SQLite; see _check_version
+        "skip_compatibility_check": True,  # it waits for itself on SQLite; see check_version
         "heartbeat_interval": HEARTBEAT_INTERVAL,
         "grace_period": GRACE_PERIOD,
         "heartbeat_stale_trial_callback": retry,
@@ -217,7 +234,12 @@ def _begin_immediate(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _parse(url: str) -> URL:
+def parse(url: str) -> URL:
+    """Read the URL of a database that this package can use; a SQLite file may be missing.
+
+    Raises:
+        StorageError: It is of no accepted form, or names a file in a folder that is missing.
+    """
     try:
         parsed = _split(url)
     except ValueError:
@@ -227,6 +249,8 @@ def _parse(url: str) -> URL:
         ) from None
     if parsed.drivername not in ("sqlite", _POSTGRESQL[0]):
         raise StorageError(f"A storage is {ACCEPTED}; got {mask(url)!r}.")
+    if parsed.drivername == "sqlite":
+        _check_file(parsed)
     return parsed
 
 

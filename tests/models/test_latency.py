@@ -1,9 +1,16 @@
 """Latency: what is measured is said, and a bigger network takes longer."""
 
+import os
+import signal
+import tempfile
+
+import pytest
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 
 from nas_optuna.models import measure_latency
+from nas_optuna.models.latency import measuring_alone
 
 
 def test_what_was_measured_is_said():
@@ -38,3 +45,29 @@ def test_it_runs_as_deployed():
     model = Counting()
     measure_latency(model, (3, 4, 4), batch_size=2, seconds=0.01)
     assert model.modes == {(False, True, (2, 3, 4, 4))}
+
+
+def test_one_process_measures_at_a_time(tmp_path, monkeypatch):
+    """The others wait until it is done, or dead."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            with measuring_alone():
+                os.write(writing, b"x")
+                signal.pause()
+        finally:
+            os._exit(1)
+    os.close(writing)
+    try:
+        assert os.read(reading, 1) == b"x"
+        (file,) = tmp_path.iterdir()
+        with pytest.raises(Timeout):
+            FileLock(file).acquire(timeout=0)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(reading)
+    assert measure_latency(nn.Linear(4, 2), (4,), seconds=0.01).median_ms > 0
+    assert list(tmp_path.iterdir()) == [file]  # it is the lock that was waited for

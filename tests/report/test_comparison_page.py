@@ -200,8 +200,8 @@ def test_a_browser_draws_every_figure_without_network_and_without_complaint(
     page.on("request", lambda request: loaded.append(request.url))
     page.goto(file.as_uri())
     page.wait_for_function(
-        "n => document.querySelectorAll('.js-plotly-plot .main-svg').length >= n",
-        arg=len(findings.charts),
+        """() => [...document.querySelectorAll('.plotly-graph-div')]
+            .every(div => div.querySelector('.main-svg'))""",
         timeout=30_000,
     )
     drawn = page.evaluate(

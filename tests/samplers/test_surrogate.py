@@ -1,5 +1,6 @@
 """The surrogate: what its model knows, how it keeps limits and workers apart, what it saves."""
 
+import moocore
 import numpy as np
 import optuna
 import pytest
@@ -14,6 +15,7 @@ from nas_optuna.samplers.acquisition import fit, value_bounds, within_limits
 from nas_optuna.samplers.features import Encoder, scaled
 from nas_optuna.samplers.gaussian import _likelihood, squares
 from nas_optuna.samplers.genomes import INTENDED
+from nas_optuna.samplers.improvement import REFERENCE, _model, front_gains, gains
 from nas_optuna.samplers.outcomes import Outcomes
 from nas_optuna.spaces import MacroSpace, NASBench201Space
 
@@ -48,7 +50,7 @@ def rng():
 
 def test_the_gradient_of_the_likelihood_is_its_slope(rng):
     points = [rng.normal(size=(12, 3)), rng.normal(size=(12, 2))]
-    distances = [squares(group, group) for group in points]
+    distances = [np.sqrt(5 * squares(group, group)) for group in points]
     targets, at = rng.normal(size=12), rng.normal(size=5)
     gradient = _likelihood(distances, targets, at)[1]
     for i, step in enumerate(np.eye(5) * 1e-5):
@@ -159,6 +161,38 @@ def test_the_front_is_covered():
     random = make(MACRO, directions=("maximize", "minimize"), strategy="random")
     run(random, MACRO, formula, 40)
     assert layers >= {trial.values[1] for trial in random.best_trials}
+
+
+def test_a_gain_is_the_hypervolume_that_a_candidate_adds(rng):
+    front, asked = rng.random((20, 3)), rng.random((30, 3))
+    reference = [REFERENCE] * 3
+    before = moocore.hypervolume(front, ref=reference)
+    for candidate, gain in zip(asked, gains(front, asked), strict=True):
+        added = moocore.hypervolume([*front, candidate], ref=reference) - before
+        assert gain == pytest.approx(added) if added > 1e-9 else gain <= 1e-9
+
+
+def test_of_candidates_that_add_nothing_the_nearest_to_the_front_comes_first():
+    front = np.array([[0.0, 0.5], [0.5, 0.0]])
+    near, far, beyond = gains(front, np.array([[0.51, 0.1], [0.9, 0.9], [2.0, 2.0]]))
+    assert 0 > near > far > beyond
+
+
+def test_a_cost_that_is_a_sum_is_modelled_without_the_logarithm(rng):
+    points = [rng.normal(size=(50, 4))]
+    cost = points[0].sum(axis=1)
+    assert not _model(points, cost)[1].logarithmic
+    assert _model(points, np.exp(2 * cost))[1].logarithmic
+
+
+def test_a_part_of_the_front_that_is_tried_is_worth_less():
+    told = [np.array([[0.0], [1.0], [2.0], [3.0], [3.1]])]
+    losses = np.array([[0.0, 3.0], [1.0, 2.0], [2.0, 1.1], [3.0, 1.0], [np.nan, np.nan]])
+    running, asked = np.array([False] * 4 + [True]), [np.array([[-1.0], [3.2]])]
+    alone = front_gains([told[0][:4]], losses[:4], running[:4], asked)
+    beside = front_gains(told, losses, running, asked)
+    assert beside[1] < alone[1]
+    assert beside[0] > beside[1]
 
 
 def warm_study():

@@ -27,7 +27,7 @@ class TimedSampler(BaseSampler):
 
     def __init__(self, sampler: BaseSampler) -> None:
         self._sampler = sampler
-        self._seconds = 0.0
+        self._seconds = 0.0  # a process runs one trial at a time
 
     def __repr__(self) -> str:
         return f"TimedSampler({self._sampler!r})"
