@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import optuna
-from retrain import tested
 from rich.console import Console
 from rich.table import Table
 
 import nas_optuna as nas
+from nas_optuna.export.retraining import retrain, schedule_of
+from nas_optuna.export.subject import subject_of
 from nas_optuna.study_file import load_search
 
 STUDY = Path(__file__).parent.parent / "studies" / "digits_small.py"
@@ -43,12 +45,11 @@ def run(search: nas.Search, sampler: str, seed: int, evaluations: int) -> list[f
     search.optimize(study, evaluations=evaluations)
     seconds = time.perf_counter() - began
     pick = max(nas.report.pareto_records(study), key=lambda record: record["values"]["accuracy"])
-    architecture = search.objective.space.architecture(pick["params"])
-    evaluator = search.evaluator
-    assert isinstance(evaluator, nas.evaluators.EarlyStopping)
-    accuracies = [
-        tested(architecture, evaluator.dataset, evaluator, epochs=EPOCHS, seed=k) for k in range(3)
-    ]
+    candidate = subject_of(study, search.objective, pick["number"]).candidate
+    schedule = schedule_of(search.evaluator, epochs=EPOCHS, seeds=3)
+    with tempfile.TemporaryDirectory() as folder:
+        _, trained = retrain(candidate, schedule, Path(folder), progress=lambda line: None)
+    accuracies = [one.accuracy for one in trained]
     values = pick["values"]
     return [
         values["parameters"], values["accuracy"], statistics.mean(accuracies), seconds,

@@ -1,6 +1,6 @@
-"""Does the controller learn? `reinforce` against `random`, paired by seed.
+"""Does a strategy learn? `reinforce`, or another one, against `random`, paired by seed.
 
-    python scripts/benchmark_reinforce.py [--seeds 20] [--trials 200 500]
+    python scripts/benchmark_reinforce.py [--strategy reinforce] [--seeds 20] [--trials 200 500]
         [--datasets cifar10 cifar100 imagenet] [--parts accuracy front conditional]
 
 - `accuracy`: best validation accuracy so far on NAS-Bench-201, in percentage points below the best
@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 import moocore
 import numpy as np
 import optuna
+from benchmark_nasbench201 import STOCK
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import wilcoxon
@@ -29,7 +30,7 @@ from scipy.stats import wilcoxon
 import nas_optuna as nas
 from nas_optuna.evaluators.nasbench201 import DATA_SETS
 
-STRATEGIES = ("random", "reinforce")
+BASELINE = "random"
 PARTS = ("accuracy", "front", "conditional")
 FAMILIES = ("plain", "residual", "dense", "mobile")
 OPERATIONS = ("conv", "separable", "pool", "skip")
@@ -43,9 +44,11 @@ def searched(
     strategy: str, seed: int, trials: int, directions: Sequence[str], ask: Callable
 ) -> np.ndarray:
     """Values `(trials, m)` of a study in memory."""
-    study = optuna.create_study(
-        directions=directions, sampler=nas.samplers.create(strategy, seed=seed, trials=trials)
-    )
+    if strategy in STOCK:
+        sampler = STOCK[strategy](None, seed, trials)
+    else:
+        sampler = nas.samplers.create(strategy, seed=seed, trials=trials)
+    study = optuna.create_study(directions=directions, sampler=sampler)
     study.optimize(ask, n_trials=trials)
     return np.array([trial.values for trial in study.get_trials(deepcopy=False)])
 
@@ -131,17 +134,18 @@ def add_rows(
 ) -> None:
     """Run both strategies over all seeds and add a row for each budget."""
     results, seconds = {}, {}
-    for strategy in STRATEGIES:
+    pair = (BASELINE, options.strategy)
+    for strategy in pair:
         began = time.process_time()
         rows = [run(strategy, seed, options.trials) for seed in range(options.seeds)]
         results[strategy] = np.array(rows)
         seconds[strategy] = time.process_time() - began
-    better = results["reinforce"] - results["random"] if larger else None
-    if better is None:
-        better = results["random"] - results["reinforce"]
-    spent = 1e3 * seconds["reinforce"] / options.seeds / max(options.trials)
+    better = results[options.strategy] - results[BASELINE]
+    if not larger:
+        better = -better
+    spent = 1e3 * seconds[options.strategy] / options.seeds / max(options.trials)
     for column, budget in enumerate(options.trials):
-        means = [f"{results[strategy][:, column].mean():.3f}" for strategy in STRATEGIES]
+        means = [f"{results[strategy][:, column].mean():.3f}" for strategy in pair]
         won, lost = (better[:, column] > 0).sum(), (better[:, column] < 0).sum()
         p = wilcoxon(better[:, column], alternative="greater").pvalue if won + lost else 1.0
         table.add_row(name, f"{budget}", *means, f"{won}:{lost}", f"{p:.1e}", f"{spent:.0f}")
@@ -152,14 +156,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    names = (*nas.samplers.names(), *STOCK)
+    parser.add_argument("--strategy", choices=names, default="reinforce")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--trials", type=int, nargs="+", default=[200, 500])
     parser.add_argument("--datasets", nargs="*", choices=DATA_SETS, default=list(DATA_SETS))
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    table = Table(title=f"reinforce against random, {options.seeds} seeds")
-    for name in ("task", "trials", *STRATEGIES, "won:lost", "p", "ms a trial"):
+    table = Table(title=f"{options.strategy} against {BASELINE}, {options.seeds} seeds")
+    for name in ("task", "trials", BASELINE, options.strategy, "won:lost", "p", "ms a trial"):
         table.add_column(name, justify="left" if name == "task" else "right")
     console = Console()
     for data in options.datasets if {"accuracy", "front"} & set(options.parts) else ():
