@@ -49,7 +49,7 @@ EDGES = ("0->1", "0->2", "1->2", "0->3", "1->3", "2->3")
 SOURCES = {"1": ("0",), "2": ("0", "1", "01"), "3": ("0", "1", "2", "01", "02", "12", "012")}
 # Registered strategies that need no training, as far as they are there.
 WANTED = ("random", "tpe", "nsga2", "reinforce", "progressive", "surrogate", "gp", "local")
-UNPLANNED = ("random", "tpe", "surrogate")  # the same for every number of planned trials from 40 on
+UNPLANNED = ("random", "tpe", "surrogate")  # the same for all numbers of planned trials from 40 on
 
 # Makes the sampler of one study from the space, the seed and the number of planned trials.
 Factory = Callable[[Space, int, int], BaseSampler]

@@ -2,6 +2,8 @@
 
 [schmucker2021] R. Schmucker, M. Donini, M. B. Zafar, D. Salinas, C. Archambeau. Multi-objective
     Asynchronous Successive Halving. arXiv:2106.12639, 2021.
+[laumanns2002] M. Laumanns, L. Thiele, K. Deb, E. Zitzler. Combining Convergence and Diversity in
+    Evolutionary Multiobjective Optimization. Evolutionary Computation 10(3), 2002.
 """
 
 from __future__ import annotations
@@ -45,6 +47,12 @@ class _Curve:
         reached = [best for s, best in zip(self.steps, self.best, strict=True) if s <= step]
         return reached[-1] if reached else math.nan
 
+    def worse(self, accuracy: float, cost: float) -> _Curve:
+        """The curve lowered by `accuracy`, at costs larger by the share `cost`."""
+        best = [point - accuracy for point in self.best]
+        costs = {name: value * (1 + cost) for name, value in self.costs.items()}
+        return _Curve(self.steps, best, costs, self.finished)
+
 
 class ParetoPruner(BasePruner):
     """Prunes what is dominated by too many at a rung, or can no longer reach the front.
@@ -57,6 +65,12 @@ class ParetoPruner(BasePruner):
       trial reached that is larger in no cost. Hoped for is the larger of two gains: its own
       steepest rise of late, kept up until the longest curve ends; and the largest gain that any
       finished trial made from this step on.
+    - **Tolerances** make both stricter: the trial is judged as if it were less accurate and
+      larger by so much (epsilon-dominance, [laumanns2002]). Differences within them are hardly
+      worth a training, and where networks crowd the front they keep most of them going. With 0,
+      what nothing could dominate is never pruned.
+
+    A trial that is as far as the longest finished one goes on: there is nothing left to save.
 
     Departures from [schmucker2021]: a trial that none dominates always goes on, also where the
     front is larger than the share that a rung lets through, since its hypervolume would be lost;
@@ -70,6 +84,8 @@ class ParetoPruner(BasePruner):
         min_resource: The first rung, in steps.
         reduction_factor: One of so many trials passes a rung.
         n_startup_trials: Finished trials before the first is pruned.
+        accuracy_tolerance: In units of the curve; about its noise, such as 0.01.
+        cost_tolerance: As a share of the trial's own costs, such as 0.25.
 
     Raises:
         SettingError: A setting is out of its range.
@@ -87,24 +103,39 @@ class ParetoPruner(BasePruner):
     """
 
     def __init__(
-        self, *, min_resource: int = 1, reduction_factor: int = 3, n_startup_trials: int = 4
+        self,
+        *,
+        min_resource: int = 1,
+        reduction_factor: int = 3,
+        n_startup_trials: int = 4,
+        accuracy_tolerance: float = 0.0,
+        cost_tolerance: float = 0.0,
     ) -> None:
         for name, value, least in (
             ("min_resource", min_resource, 1),
             ("reduction_factor", reduction_factor, 2),
             ("n_startup_trials", n_startup_trials, 1),
+            ("accuracy_tolerance", accuracy_tolerance, 0),
+            ("cost_tolerance", cost_tolerance, 0),
         ):
-            if value < least:
+            if not value >= least:  # so that NaN is refused, too
                 raise SettingError(f"{name} must be at least {least}, got {value!r}.")
         self._min_resource = min_resource
         self._reduction_factor = reduction_factor
         self._n_startup_trials = n_startup_trials
+        self._accuracy_tolerance = accuracy_tolerance
+        self._cost_tolerance = cost_tolerance
 
     def __repr__(self) -> str:
+        tolerances = {
+            "accuracy_tolerance": self._accuracy_tolerance,
+            "cost_tolerance": self._cost_tolerance,
+        }
+        set_ones = "".join(f", {name}={value}" for name, value in tolerances.items() if value)
         return (
             f"ParetoPruner(min_resource={self._min_resource}, "
             f"reduction_factor={self._reduction_factor}, "
-            f"n_startup_trials={self._n_startup_trials})"
+            f"n_startup_trials={self._n_startup_trials}{set_ones})"
         )
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
@@ -117,7 +148,7 @@ class ParetoPruner(BasePruner):
         if trial.last_step is None or trial.last_step < self._min_resource:
             return False
         sign = 1.0 if study.direction is StudyDirection.MAXIMIZE else -1.0
-        own = _Curve.of(trial, sign)
+        own = _Curve.of(trial, sign).worse(self._accuracy_tolerance, self._cost_tolerance)
         if math.isnan(trial.intermediate_values[trial.last_step]):
             return True
         others = [
@@ -126,7 +157,7 @@ class ParetoPruner(BasePruner):
             if other.number != trial.number and other.intermediate_values
         ]
         finished = [curve for curve in others if curve.finished]
-        if len(finished) < self._n_startup_trials:
+        if len(finished) < self._n_startup_trials or left(own, finished) == 0:
             return False
         names = (study.metric_names or [])[1:]
         return self._is_outranked(own, others, names) or is_hopeless(own, finished, names)
@@ -157,14 +188,18 @@ class ParetoPruner(BasePruner):
         return rung if len(steps) < 2 or steps[-2] < rung else None
 
 
+def left(own: _Curve, finished: Sequence[_Curve]) -> int:
+    """Steps until the longest finished curve ends; 0 from there on."""
+    return max(0, *(curve.steps[-1] - own.steps[-1] for curve in finished))
+
+
 def is_hopeless(own: _Curve, finished: Sequence[_Curve], names: Sequence[str]) -> bool:
     """Whether not even an optimistic end of the curve would reach the front at its cost."""
     front = [c.best[-1] for c in finished if no_larger(c.costs, own.costs, names)]
     step, now = own.steps[-1], own.best[-1]
-    left = max(curve.steps[-1] for curve in finished) - step
-    if not front or left <= 0 or len(own.steps) < 2:
+    if not front or len(own.steps) < 2:
         return False
     rises = np.diff(own.best) / np.diff(own.steps)
     steepest = np.nanmax([0.0, *rises[len(rises) // 2 :]])
     gains = [curve.best[-1] - curve.at(step) for curve in finished]
-    return bool(now + max(steepest * left, np.nanmax([0.0, *gains])) < max(front))
+    return bool(now + max(steepest * left(own, finished), np.nanmax([0.0, *gains])) < max(front))

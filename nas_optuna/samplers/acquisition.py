@@ -35,10 +35,22 @@ def value_bounds(
         return np.zeros(len(asked[0]))
     posterior = fit(rows(told, known), targets[known])
     if not known.all():
-        believed = targets.copy()
-        believed[~known] = posterior.predict(rows(told, ~known))[0]
+        believed = filled(posterior, told, targets)
         believed[lied] = np.minimum(believed[lied], np.median(targets[known]))
         posterior = Posterior(posterior.kernel, told, believed)
+    return optimistic(posterior, asked)
+
+
+def filled(posterior: Posterior, told: Sequence[FloatArray], targets: FloatArray) -> FloatArray:
+    """Return targets, `(n,)`, those that are not known as they are predicted."""
+    unknown = ~np.isfinite(targets)
+    believed = targets.copy()
+    believed[unknown] = posterior.predict(rows(told, unknown))[0]
+    return believed
+
+
+def optimistic(posterior: Posterior, asked: Sequence[FloatArray]) -> FloatArray:
+    """Upper confidence bound of each candidate, `(k,)`."""
     mean, deviation = posterior.predict(asked)
     return mean + OPTIMISM * deviation
 
@@ -63,8 +75,8 @@ def within_limits(
     if not (values > 0).any() or len(values) < 2:
         return bounds
     centre, unit = values.mean(), values.std() or 1.0
-    mean, deviation = fit(rows(told, known), (centre - values) / unit).predict(asked)
-    least = centre - (mean + OPTIMISM * deviation) * unit
+    margin = optimistic(fit(rows(told, known), (centre - values) / unit), asked)
+    least = centre - margin * unit
     return np.where(least <= 0, bounds, bounds.min() - 1.0 - least)
 
 
@@ -75,6 +87,6 @@ def fit(points: Sequence[FloatArray], values: FloatArray) -> Posterior:
     return Posterior(kernel, points, values)
 
 
-def rows(groups: Sequence[FloatArray], mask: Mask) -> list[FloatArray]:
-    """Return the rows of each group where `mask` holds."""
-    return [group[mask] for group in groups]
+def rows(groups: Sequence[FloatArray], which: Mask | NDArray[np.int64]) -> list[FloatArray]:
+    """Return some rows of each group."""
+    return [group[which] for group in groups]

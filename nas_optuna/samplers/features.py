@@ -8,9 +8,11 @@ networks. A warm start adds a group: what an older study says of a genome.
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -21,9 +23,21 @@ from nas_optuna.spaces.encoding import encode
 from nas_optuna.spaces.variation import GeneticSpace
 
 GROUPS = ("gene", "chain1", "chain2", "chain3", "shape")
-_KEPT = 4096  # encodings in memory
+_KEPT = 16384  # encodings in memory for each space, of some kilobyte
 _PROBES = 8  # genomes that tell whether a space makes architectures
-Grouped = dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Features of one group that are not 0."""
+
+    names: tuple[str, ...]
+    values: tuple[float, ...]
+
+
+_Encoded = Mapping[str, _Group]
+# What a genome looks like is a function of the space alone, so studies of one space share it.
+_encodings: WeakKeyDictionary[Space, dict[tuple[Any, ...], _Encoded]] = WeakKeyDictionary()
 
 
 class Encoder:
@@ -45,7 +59,9 @@ class Encoder:
     def __init__(self, space: GeneticSpace) -> None:
         self._space = space
         self._builder = space if isinstance(space, Space) and _makes_graphs(space) else None
-        self._encodings: OrderedDict[tuple[Any, ...], Grouped] = OrderedDict()
+        self._encodings: dict[tuple[Any, ...], _Encoded] = {}
+        if self._builder is not None and isinstance(self._builder, Hashable):
+            self._encodings = _encodings.setdefault(self._builder, self._encodings)
 
     def matrices(self, genomes: Sequence[Mapping[str, Any]]) -> list[FloatArray]:
         """Return the features of genomes, `(n, d)` for each group that has any."""
@@ -53,10 +69,11 @@ class Encoder:
         found = []
         for group in GROUPS:
             rows = [encoding[group] for encoding in encodings]
-            places = {name: i for i, name in enumerate(sorted(set().union(*rows)))}
+            names = sorted(set().union(*(row.names for row in rows)))
+            places = {name: i for i, name in enumerate(names)}
             matrix = np.zeros((len(rows), len(places)))
-            for row, encoding in zip(matrix, rows, strict=True):
-                row[[places[name] for name in encoding]] = list(encoding.values())
+            for row, features in zip(matrix, rows, strict=True):
+                row[[places[name] for name in features.names]] = features.values
             found.append(matrix)
         return [matrix for matrix in found if matrix.size]
 
@@ -65,16 +82,16 @@ class Encoder:
         architecture = _architecture(self._builder, genome)
         return None if architecture is None else architecture.digest
 
-    def _encode(self, genome: Mapping[str, Any]) -> Grouped:
+    def _encode(self, genome: Mapping[str, Any]) -> _Encoded:
         key = tuple(sorted(genome.items()))
-        if key not in self._encodings:
-            self._encodings[key] = _grouped(
-                encode(self._space, genome, _architecture(self._builder, genome))
-            )
-            if len(self._encodings) > _KEPT:
-                self._encodings.popitem(last=False)
-        self._encodings.move_to_end(key)
-        return self._encodings[key]
+        encoded = self._encodings.get(key)
+        if encoded is None:
+            architecture = _architecture(self._builder, genome)
+            encoded = _grouped(encode(self._space, genome, architecture))
+            if len(self._encodings) >= _KEPT:
+                self._encodings.clear()
+            self._encodings[key] = encoded
+        return encoded
 
 
 def scaled(groups: Sequence[FloatArray], told: int) -> tuple[list[FloatArray], list[FloatArray]]:
@@ -101,8 +118,8 @@ def scaled(groups: Sequence[FloatArray], told: int) -> tuple[list[FloatArray], l
     return ours, theirs
 
 
-def _grouped(encoding: Mapping[str, float]) -> Grouped:
-    grouped: Grouped = {group: {} for group in GROUPS}
+def _grouped(encoding: Mapping[str, float]) -> _Encoded:
+    grouped: dict[str, dict[str, float]] = {group: {} for group in GROUPS}
     for name, value in encoding.items():
         if name.startswith("gene "):
             grouped["gene"][name] = value
@@ -110,7 +127,10 @@ def _grouped(encoding: Mapping[str, float]) -> Grouped:
             grouped[f"chain{name.count(' > ') + 1}"][name] = math.log1p(value)
         else:
             grouped["shape"][name] = value
-    return grouped
+    return {
+        group: _Group(tuple(map(sys.intern, features)), tuple(features.values()))
+        for group, features in grouped.items()
+    }
 
 
 def _makes_graphs(space: Space) -> bool:

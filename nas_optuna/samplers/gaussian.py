@@ -47,7 +47,7 @@ class Kernel:
             squares: Squared distances, `(n, k)` for each group.
         """
         parts = [
-            amplitude * _matern(square, length)[0]
+            amplitude * _matern(np.sqrt(5.0 * square), length)[0]
             for square, length, amplitude in zip(
                 squares, self.lengths, self.amplitudes, strict=True
             )
@@ -66,12 +66,13 @@ def fit_kernel(squares: Sequence[FloatArray], targets: FloatArray) -> Kernel:
         targets: `(n,)`, of mean 0 and variance 1.
     """
     groups = len(squares)
+    roots = [np.sqrt(5.0 * square) for square in squares]
     start = np.concatenate([np.zeros(groups), np.full(groups, -np.log(groups)), [np.log(_NOISE)]])
     spread = np.repeat(_SPREAD, [groups, groups, 1])
     bounds = [(-4.0, 4.0)] * groups + [(-7.0, 4.0)] * groups + [(np.log(1e-5), 1.0)]
 
     def loss(at: FloatArray) -> tuple[float, FloatArray]:
-        value, gradient = _likelihood(squares, targets, at)
+        value, gradient = _likelihood(roots, targets, at)
         off = (at - start) / spread
         return value + 0.5 * float(off @ off), gradient + off / spread
 
@@ -82,12 +83,12 @@ def fit_kernel(squares: Sequence[FloatArray], targets: FloatArray) -> Kernel:
 
 
 def _likelihood(
-    squares: Sequence[FloatArray], targets: FloatArray, at: FloatArray
+    roots: Sequence[FloatArray], targets: FloatArray, at: FloatArray
 ) -> tuple[float, FloatArray]:
     """Negative log likelihood without its constant, and its gradient."""
-    groups, size = len(squares), len(targets)
+    groups, size = len(roots), len(targets)
     amplitudes, noise = np.exp(at[groups:-1]), np.exp(at[-1])
-    kernels = [_matern(square, length) for square, length in zip(squares, at, strict=False)]
+    kernels = [_matern(root, length) for root, length in zip(roots, at, strict=False)]
     covariance = np.einsum("g,gij->ij", amplitudes, np.array([k for k, _ in kernels]))
     covariance.flat[:: size + 1] += noise + _JITTER
     try:
@@ -104,11 +105,20 @@ def _likelihood(
     return float(value), np.array(gradient)
 
 
-def _matern(squares: FloatArray, log_length: float) -> tuple[FloatArray, FloatArray]:
-    """Return the Matérn 5/2 kernel and its derivative by the logarithm of the length."""
-    r = np.sqrt(5.0 * squares) * np.exp(-log_length)
-    decay = np.exp(-r)
-    return (1.0 + r + r * r / 3.0) * decay, (r * r / 3.0) * (1.0 + r) * decay
+def _matern(roots: FloatArray, log_length: float) -> tuple[FloatArray, FloatArray]:
+    """Return the Matérn 5/2 kernel and its derivative by the logarithm of the length.
+
+    Args:
+        roots: Distances times the square root of 5.
+        log_length: Logarithm of the length scale.
+    """
+    r = roots * np.exp(-log_length)
+    decay, linear, square = np.exp(-r), 1.0 + r, r * r / 3.0
+    slope = square * linear
+    square += linear
+    square *= decay
+    slope *= decay
+    return square, slope
 
 
 class Posterior:
@@ -134,6 +144,11 @@ class Posterior:
         covariance.flat[:: len(targets) + 1] += kernel.noise + _JITTER
         self._factor = cholesky(covariance, lower=True)
         self._whitened = solve_triangular(self._factor, targets, lower=True)
+
+    @property
+    def log_likelihood(self) -> float:
+        """Of the observations, without its constant (equation 2.30)."""
+        return float(-0.5 * self._whitened @ self._whitened - np.log(np.diag(self._factor)).sum())
 
     def predict(self, points: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray]:
         """Return mean and standard deviation of the noise-free values.

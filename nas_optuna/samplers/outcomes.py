@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import moocore
 import numpy as np
@@ -15,8 +15,8 @@ from nas_optuna.samplers.gaussian import FloatArray
 from nas_optuna.spaces.drawing import Params
 
 TOLD = (TrialState.COMPLETE, TrialState.PRUNED)
-_RHO = 0.05  # weight of the sum beside the maximum in ParEGO's scalarisation
 _RESOLUTION = 0.3  # share of the median distance to the best below which targets hardly differ
+_LARGEST = 50.0  # exponent
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,56 +62,98 @@ class Outcomes:
         """Whether each trial has values that count, `(n,)`."""
         return np.asarray(np.isfinite(self.losses).all(axis=1), dtype=np.bool_)
 
+    @property
+    def standing(self) -> FloatArray:
+        """Minus the front that each trial is in, `(n,)`: 0 is best; NaN where no values count."""
+        standing = np.full(len(self.genomes), np.nan)
+        if self.feasible.any():
+            standing[self.feasible] = -moocore.pareto_rank(self.losses[self.feasible])
+        return standing
+
     def best(self, count: int) -> list[Params]:
         """Return the first `count` feasible genomes by rank; all of the front if it is larger.
 
         As long as none is feasible, those with the least violation.
         """
-        places = np.flatnonzero(self.feasible)
-        if not len(places):
+        standing = self.standing
+        if np.isnan(standing).all():
             order = np.argsort(self.violations, kind="stable")
             return [self.genomes[i] for i in order[:count]]
-        ranks = moocore.pareto_rank(self.losses[places])
         if self.losses.shape[1] > 1:
-            count = max(count, int((ranks == 0).sum()))
-        return [self.genomes[i] for i in places[np.argsort(ranks, kind="stable")][:count]]
+            count = max(count, int((standing == 0).sum()))
+        count = min(count, int(self.feasible.sum()))
+        return [self.genomes[i] for i in np.argsort(-standing, kind="stable")[:count]]
 
-    def targets(self, weights: FloatArray) -> FloatArray:
-        """One number for each trial, larger is better; NaN where there are no values.
+    @property
+    def targets(self) -> FloatArray:
+        """How close each trial comes to the best of each objective, `(n, m)`; see `Scale`.
 
-        Several losses are put on their range in the study so far, and made one by the augmented
-        Chebyshev function (Knowles 2006, equation 2).
-
-        Args:
-            weights: `(m,)`, their sum 1.
+        NaN where there are no values.
         """
-        told, losses = self.feasible, self.losses[self.feasible]
-        if losses.shape[1] > 1 and len(losses):
-            spans = np.maximum(np.ptp(losses, axis=0), 1e-12)
-            shares = (losses - losses.min(axis=0)) / spans * weights
-            losses = shares.max(axis=1) + _RHO * shares.sum(axis=1)
-        targets = np.full(len(told), np.nan)
-        targets[told] = closeness(losses.ravel())
+        targets = np.full(self.losses.shape, np.nan)
+        for target, losses in zip(targets.T, self.losses[self.feasible].T, strict=True):
+            target[self.feasible] = Scale.of(losses, logarithmic=True).targets(losses)
         return targets
 
 
-def closeness(losses: FloatArray) -> FloatArray:
-    """How close losses come to the least, on a logarithmic scale, of mean 0 and variance 1.
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Losses as what a model learns: larger is better, of mean 0 and variance 1.
 
-    It tells good from very good, and takes all failures for about the same.
+    The logarithmic one is of the distance to the least loss. It tells good from very good, and
+    takes all failures for about the same.
 
     Args:
-        losses: `(n,)`, smaller is better.
-
-    Example:
-        >>> closeness(np.array([1.0, 2.0, 3.0, 1000.0])).round(1).tolist()
-        [0.9, 0.5, 0.3, -1.7]
+        least: Least loss.
+        unit: Median distance to it.
+        centre: Mean of the targets before they are standardised,
+        spread: and their standard deviation.
+        logarithmic: Whether targets are logarithms.
     """
-    if not len(losses):
-        return losses
-    gaps = losses - losses.min()
-    targets = -np.log(gaps / max(float(np.median(gaps)), 1e-12) + _RESOLUTION)
-    return np.asarray((targets - targets.mean()) / (targets.std() or 1.0), dtype=np.float64)
+
+    least: float
+    unit: float
+    centre: float
+    spread: float
+    logarithmic: bool
+
+    @classmethod
+    def of(cls, losses: FloatArray, *, logarithmic: bool) -> Scale:
+        """Fit the scale to losses, `(n,)`.
+
+        Example:
+            >>> losses = np.array([1.0, 2.0, 3.0, 1000.0])
+            >>> scale = Scale.of(losses, logarithmic=True)
+            >>> scale.targets(losses).round(1).tolist()
+            [0.9, 0.5, 0.3, -1.7]
+            >>> scale.losses(scale.targets(losses)).round().tolist()
+            [1.0, 2.0, 3.0, 1000.0]
+        """
+        if not len(losses):
+            return cls(0.0, 1.0, 0.0, 1.0, logarithmic)
+        least = float(losses.min())
+        plain = cls(least, max(float(np.median(losses - least)), 1e-12), 0.0, 1.0, logarithmic)
+        targets = plain.targets(losses)
+        return replace(plain, centre=float(targets.mean()), spread=float(targets.std()) or 1.0)
+
+    def targets(self, losses: FloatArray) -> FloatArray:
+        """Return the targets of losses, `(n,)`."""
+        gaps = (losses - self.least) / self.unit
+        raw = -np.log(gaps + _RESOLUTION) if self.logarithmic else -gaps
+        return np.asarray((raw - self.centre) / self.spread, dtype=np.float64)
+
+    def losses(self, targets: FloatArray) -> FloatArray:
+        """Return the losses of targets, `(n,)`; some may be less than the least."""
+        raw = targets * self.spread + self.centre
+        gaps = np.exp(np.minimum(-raw, _LARGEST)) - _RESOLUTION if self.logarithmic else -raw
+        return np.asarray(self.least + self.unit * gaps, dtype=np.float64)
+
+    def log_slope(self, losses: FloatArray) -> float:
+        """Sum of the logarithms of the slope at each loss, which a likelihood has as a factor."""
+        steepness = -np.log(self.unit * self.spread) * len(losses)
+        if self.logarithmic:
+            steepness -= np.log((losses - self.least) / self.unit + _RESOLUTION).sum()
+        return float(steepness)
 
 
 def chosen(targets: FloatArray, count: int) -> NDArray[np.int64]:

@@ -5,8 +5,8 @@ Kandasamy et al. 2018, "Neural Architecture Search with Bayesian Optimisation an
     Neural Architectures for Neural Architecture Search", AAAI: candidates are mutants of the best.
 Ru et al. 2021, "Interpretable Neural Architecture Search via Bayesian Optimisation with
     Weisfeiler-Lehman Kernels", ICLR: kernels on counts of small subgraphs.
-Knowles 2006, "ParEGO", IEEE Transactions on Evolutionary Computation 10(1), equation 2: one random
-    scalarisation of the objectives for each trial.
+Ponweiser et al. 2008, "Multiobjective Optimization on a Limited Budget of Evaluations Using
+    Model-Assisted S-Metric Selection", PPSN X: optimistic hypervolume.
 Xu, Jiang & Jones 2022, "CONFIG: Constrained Efficient Global Optimization for Expensive Black-box
     Optimization": optimism for the constraints too.
 """
@@ -24,7 +24,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_optuna.errors import SettingError
 from nas_optuna.recording import DIGEST
-from nas_optuna.samplers.acquisition import fit, value_bounds, within_limits
+from nas_optuna.samplers.acquisition import fit, rows, value_bounds, within_limits
 from nas_optuna.samplers.features import Encoder, scaled
 from nas_optuna.samplers.gaussian import FloatArray, Kernel, Posterior
 from nas_optuna.samplers.genomes import (
@@ -36,6 +36,7 @@ from nas_optuna.samplers.genomes import (
     intended,
     is_open,
 )
+from nas_optuna.samplers.improvement import front_gains
 from nas_optuna.samplers.outcomes import TOLD, Outcomes, chosen
 from nas_optuna.samplers.registry import Settings
 from nas_optuna.samplers.seeded import SeededSampler
@@ -97,12 +98,12 @@ class _Surrogate(BaseSampler):
 
     1. The first trials are random; with an older study, what its model thinks best.
     2. Candidates are new mutants of the best trials, and fresh genomes.
-    3. The values of a trial are made one number; with several objectives by a random
-       scalarisation, another one for each trial, so that proposals spread along the front. Of it
-       the logarithm of the distance to the best counts.
-    4. A Gaussian process over genes and graphs tells what each candidate may be worth at best:
-       the mean and a standard deviation (upper confidence bound). Trials that run are believed to
-       reach their mean, so that workers spread; pruned ones too, but no more than the median.
+    3. A Gaussian process over genes and graphs tells what each candidate may be worth at best:
+       the mean and a standard deviation (upper confidence bound). It learns the logarithm of the
+       distance to the best. Trials that run are believed to reach their mean, so that workers
+       spread; pruned ones too, but no more than the median.
+    4. Of several objectives each has a model of its own, with that logarithm or without it, and
+       what counts is the hypervolume that a candidate may add to the front at best.
     5. Another one models the worst violation of a trial. Candidates that cannot keep the limits,
        by the same optimism, come last. A limit that is known by counting is tried for nothing,
        since what breaks it is not trained.
@@ -216,10 +217,7 @@ class _Surrogate(BaseSampler):
         self, encoder: Encoder, outcomes: Outcomes, tried: list[Params], candidates: list[Params]
     ) -> FloatArray:
         """How much each candidate is worth trying, `(k,)`."""
-        objectives = outcomes.losses.shape[1]
-        weights = self._rng.dirichlet(np.ones(objectives)) if objectives > 1 else np.ones(1)
-        targets = outcomes.targets(weights)
-        modelled = chosen(targets, MODELLED)
+        modelled = chosen(outcomes.standing, MODELLED)
         genomes = [*(outcomes.genomes[i] for i in modelled), *tried, *candidates]
         groups = encoder.matrices(genomes)
         if self._memory.advice is not None:
@@ -227,17 +225,23 @@ class _Surrogate(BaseSampler):
         told, asked = scaled(groups, len(modelled) + len(tried))
         if not told:  # all trials are alike
             return np.zeros(len(candidates))
-        pending = np.full(len(tried), np.nan)
-        targets = np.concatenate([targets[modelled], pending])
-        violations = np.concatenate([outcomes.violations[modelled], pending])
-        pruned = np.concatenate([outcomes.pruned[modelled], np.isfinite(pending)])
+        running = np.arange(len(told[0])) >= len(modelled)
+        pruned = np.append(outcomes.pruned[modelled], np.zeros(len(tried), dtype=np.bool_))
+        violations = _with_unknown(outcomes.violations[modelled], len(tried))
         # An infeasible trial says nothing of values; it is the other model's.
-        counted = np.isfinite(targets) | pruned
-        counted[len(modelled) :] = True
-        bounds = value_bounds(
-            [group[counted] for group in told], targets[counted], pruned[counted], asked
-        )
+        counted = np.append(outcomes.feasible[modelled], running[len(modelled) :]) | pruned
+        if outcomes.losses.shape[1] > 1:
+            losses = _with_unknown(outcomes.losses[modelled], len(tried))
+            bounds = front_gains(rows(told, counted), losses[counted], running[counted], asked)
+        else:
+            targets = _with_unknown(outcomes.targets[modelled, 0], len(tried))
+            bounds = value_bounds(rows(told, counted), targets[counted], pruned[counted], asked)
         return within_limits(bounds, told, violations, asked)
+
+
+def _with_unknown(values: FloatArray, count: int) -> FloatArray:
+    """Append rows of NaN."""
+    return np.concatenate([values, np.full((count, *values.shape[1:]), np.nan)])
 
 
 class _Advice:
@@ -255,8 +259,7 @@ class _Advice:
                 f"`warm` must have two feasible trials or more, and has {len(places)}; run it "
                 "first, or leave it out."
             )
-        weights = np.eye(outcomes.losses.shape[1])
-        targets = np.stack([outcomes.targets(row)[places] for row in weights], axis=1)
+        targets = outcomes.targets[places]
         kept = chosen(targets.mean(axis=1), MODELLED)
         self._genomes = [outcomes.genomes[i] for i in places[kept]]
         self._targets = targets[kept]
