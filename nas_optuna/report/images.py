@@ -82,6 +82,9 @@ def _draw_panel(ax: Axes, panel: Panel) -> None:
     _name_groups(ax, panel.marks)
     if panel.flat:
         ax.invert_yaxis()
+    curves = [np.asarray(mark.x) for mark in panel.marks if isinstance(mark, Curve)]
+    if curves and not panel.logarithmic[0] and all(np.all(x == np.round(x)) for x in curves):
+        ax.locator_params(axis="x", integer=True)  # no half epochs or trials
     scales = zip(("xscale", "yscale"), panel.logarithmic, strict=True)
     ax.set(**{name: "log" for name, is_log in scales if is_log})  # "linear" would rename ticks
 

@@ -5,10 +5,12 @@ from itertools import pairwise
 import numpy as np
 import optuna
 import pytest
+from matplotlib.figure import Figure
 from optuna.trial import TrialState, create_trial
 
 from nas_optuna.recording import CACHED, LATENCY, PREDICTED
-from nas_optuna.report.images import chart_png
+from nas_optuna.report.charts import Curve, Panel
+from nas_optuna.report.images import _draw_panel, chart_png
 from nas_optuna.report.landscape import FEASIBLE, FRONT, INFEASIBLE, landscape
 from nas_optuna.report.study_charts import (
     PRUNED,
@@ -204,6 +206,14 @@ def test_figures_have_a_title_and_escape_names():
 def test_charts_are_drawn_into_files_too(study):
     for chart in (front_chart(landscape(study)), growth_chart(study), curves_chart(study)):
         assert chart_png(chart).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(("epochs", "halves"), [([1.0, 2.0, 3.0], False), ([1.0, 1.5, 2.0], True)])
+def test_whole_numbers_get_no_ticks_between_them(epochs, halves):
+    ax = Figure().subplots()
+    curve = Curve(name="a", x=np.array(epochs), y=np.array([0.1, 0.2, 0.3]), colour="#000000")
+    _draw_panel(ax, Panel(title="", x="epoch", y="accuracy", marks=(curve,)))
+    assert any(tick % 1 for tick in ax.get_xticks()) == halves
 
 
 def test_a_trial_of_another_program_is_taken_at_its_word():
