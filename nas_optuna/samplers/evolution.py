@@ -79,7 +79,8 @@ class _Evolution(BaseSampler):
     Departures from the paper: the population is replaced trial by trial, not by generations. That
     needs fewer trials, no worker waits for another, and nothing but finished trials decides what
     comes next. A pruned trial is no parent, since its accuracy is that of another epoch; neither
-    is it tried again.
+    is it tried again. Workers never intend one genome at the same time; of a space whose questions
+    change, two genomes may differ in what is then not asked.
 
     Args:
         history: What the study has told; shared by the samplers of one study.

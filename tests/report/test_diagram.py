@@ -91,7 +91,7 @@ def test_the_legend_tells_what_is_there():
 
 def test_every_operation_has_a_label():
     x = {"channels": 8, "features": 8, "height": 4, "width": 4, "vocabulary": 9}
-    x |= {"gene": "edge", "choices": "skip|conv"}
+    x |= {"gene": "edge", "choices": "skip|conv", "groups": 2}
     for name, operation in OPERATIONS.items():
         needed = {key: value for key, value in x.items() if key in operation.settings}
         assert all(labels.label(name, needed)), name
