@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from nas_optuna.errors import SettingError
-from nas_optuna.samplers.genomes import INTENDED, Known, intended, is_open
-from nas_optuna.samplers.population import TOLD, History, Individual, select
+from nas_optuna.samplers.genomes import INTENDED, Known, at_work, intended, is_open
+from nas_optuna.samplers.population import History, Individual, select
 from nas_optuna.samplers.registry import Settings
 from nas_optuna.samplers.seeded import SeededSampler
 
@@ -137,7 +137,7 @@ class _Evolution(BaseSampler):
                 genome, parents = self._propose(study, trial)
             write(trial._trial_id, INTENDED, genome)
             # Of two workers that propose the same, the one that wrote later sees the other's.
-            others = _not_read(study, trial, self._history)
+            others = at_work(study, trial, self._history.holds)
             if all(intended(other) != genome for other in others):
                 break
         if parents:
@@ -185,24 +185,10 @@ class _Evolution(BaseSampler):
         return [population[winner] for winner in winners]
 
 
-def _not_read(study: Study, trial: FrozenTrial, history: History) -> list[FrozenTrial]:
-    """Other trials that are running, or have finished since the history was read."""
-    trials = study.get_trials(deepcopy=False)  # anew: Optuna's cache is as old as the trial
-    return [
-        other
-        for other in trials
-        if other.number != trial.number
-        and (
-            other.state is TrialState.RUNNING
-            or (other.state in TOLD and not history.holds(other.number))
-        )
-    ]
-
-
 def _tried(study: Study, trial: FrozenTrial, history: History) -> Known:
     """What trials that the history does not hold intend, or were asked where that is all."""
     tried = Known()
-    for other in _not_read(study, trial, history):
+    for other in at_work(study, trial, history.holds):
         tried.add(history.answers(intended(other)))
         asked = history.answers(other.params)
         if asked[0] in history.known.by_names:

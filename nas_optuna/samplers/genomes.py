@@ -6,18 +6,20 @@ its place: it knows only the questions that earlier trials were asked.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 from optuna.distributions import BaseDistribution
-from optuna.trial import FrozenTrial
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
 
 from nas_optuna.spaces import variation
 from nas_optuna.spaces.drawing import Params, cardinality, contains, draw
 from nas_optuna.spaces.variation import Chain, GeneticSpace
 
+TOLD = (TrialState.COMPLETE, TrialState.PRUNED)  # states that a strategy learns from
 INTENDED = "nas:proposal:genome"  # system attribute: what a trial is to try
 Answers = tuple[tuple[str, ...], tuple[Any, ...]]
 """The names of questions, and the answers to them in the same order."""
@@ -155,6 +157,26 @@ def intended(trial: FrozenTrial) -> Params:
     """Return what a trial is to try, as its strategy or who enqueued it said; empty if unknown."""
     attrs = trial.system_attrs
     return dict(attrs.get(INTENDED) or attrs.get("fixed_params") or {})
+
+
+def at_work(study: Study, trial: FrozenTrial, knows: Callable[[int], bool]) -> list[FrozenTrial]:
+    """Return other trials that run, or have finished since a strategy read the study.
+
+    They are read anew: what a sampler reads is as old as its trial, since Optuna keeps it.
+
+    Args:
+        study: The study.
+        trial: The trial that is being asked for.
+        knows: Whether the strategy has read a finished trial, by its number.
+    """
+    return [
+        other
+        for other in study.get_trials(deepcopy=False)
+        if other.number != trial.number
+        and (
+            other.state is TrialState.RUNNING or (other.state in TOLD and not knows(other.number))
+        )
+    ]
 
 
 def is_open(genes: Mapping[str, BaseDistribution]) -> bool:

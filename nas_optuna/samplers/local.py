@@ -20,7 +20,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_optuna.samplers import seeded
-from nas_optuna.samplers.genomes import INTENDED, Known, Recorded, answers, intended
+from nas_optuna.samplers.genomes import INTENDED, TOLD, Known, Recorded, answers, intended
 from nas_optuna.samplers.registry import Settings
 from nas_optuna.spaces import Space
 from nas_optuna.spaces.drawing import Params, cardinality, values
@@ -32,7 +32,6 @@ _RESTARTS = 100  # random genomes that are looked at for a new one
 _ROUNDS = 10  # proposals until one is no other worker's; a clash is rare, two in a row rarer
 _GRID = 20  # a continuous gene moves on a grid of so many steps
 _STRIDES = (-4, -1, 1, 4)  # by so many of them
-_TOLD = (TrialState.COMPLETE, TrialState.PRUNED)
 
 _Genomes: TypeAlias = Space | Recorded
 
@@ -85,7 +84,7 @@ class LocalSampler(BaseSampler):
         if self._space is not None:
             return dict(self._space.genes)
         genes: dict[str, BaseDistribution] = {}
-        for told in study.get_trials(deepcopy=False, states=_TOLD):
+        for told in study.get_trials(deepcopy=False, states=TOLD):
             genes |= told.distributions
         return genes
 
@@ -144,7 +143,7 @@ def _others(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
 
 def _tried(trial: FrozenTrial) -> Params:
     """Return what a trial tried, or is to try."""
-    return trial.params if trial.state in _TOLD else {**intended(trial), **trial.params}
+    return trial.params if trial.state in TOLD else {**intended(trial), **trial.params}
 
 
 def _next(
@@ -236,5 +235,5 @@ def _start(
         genome = space.sample(rng)
         if genome not in known:
             return genome
-    told = [trial for trial in trials if trial.state in _TOLD]
+    told = [trial for trial in trials if trial.state in TOLD]
     return next((g for g in _around(space, told, rng) if g not in known), genome)

@@ -12,9 +12,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_optuna.recording import DIGEST
 from nas_optuna.samplers.gaussian import FloatArray
+from nas_optuna.samplers.genomes import TOLD
 from nas_optuna.spaces.drawing import Params
 
-TOLD = (TrialState.COMPLETE, TrialState.PRUNED)
 _RESOLUTION = 0.3  # share of the median distance to the best below which targets hardly differ
 _LARGEST = 50.0  # exponent
 
@@ -24,7 +24,8 @@ class Outcomes:
     """The finished trials of a study, by number.
 
     Args:
-        genomes: The n genomes.
+        numbers: Numbers of the n trials.
+        genomes: Their genomes.
         losses: `(n, m)` values, minimised; NaN for trials that are pruned or infeasible, or have
             a value that is not finite.
         violations: `(n,)` worst violation of each, squashed into (-1, 1): positive if a limit is
@@ -33,6 +34,7 @@ class Outcomes:
         digests: Digests of the networks, as far as they were recorded.
     """
 
+    numbers: frozenset[int]
     genomes: list[Params]
     losses: FloatArray
     violations: FloatArray
@@ -50,6 +52,7 @@ class Outcomes:
         unknown = [np.nan] * len(signs)
         values = [trial.values if _counts(trial) else unknown for trial in trials]
         return cls(
+            numbers=frozenset(trial.number for trial in trials),
             genomes=[trial.params for trial in trials],
             losses=np.array(values, dtype=np.float64).reshape(-1, len(signs)) * signs,
             violations=np.array([_violation(trial) for trial in trials], dtype=np.float64),

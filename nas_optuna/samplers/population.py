@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from nas_optuna.samplers.genomes import Answers, Genetics, Known, Recorded, answers
+from nas_optuna.samplers.genomes import TOLD, Answers, Genetics, Known, Recorded, answers
 from nas_optuna.samplers.registry import Space as Askable
 from nas_optuna.spaces import Space
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 POPULATION = 5  # parents at least; all of the first front, if it is larger,
 LARGEST = 50  # but no more, since with many objectives most trials are on it
-TOLD = (TrialState.COMPLETE, TrialState.PRUNED)
 FloatArray = NDArray[np.float64]
 
 

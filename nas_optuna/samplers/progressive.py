@@ -32,6 +32,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_optuna.errors import SettingError
 from nas_optuna.samplers import seeded
+from nas_optuna.samplers.genomes import TOLD
 from nas_optuna.samplers.registry import Settings
 from nas_optuna.spaces.drawing import cardinality, contains, draw
 from nas_optuna.storage.ownership import draw_index
@@ -40,7 +41,6 @@ STAGES = (1, 2, 3, 5, 7, 10)
 # Share of the planned trials after which all is open. On NAS-Bench-201 a quarter costs accuracy
 # at 200 trials, since what is closed there is what is good; a tenth does not.
 GROWTH = 0.1
-_TOLD = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +251,7 @@ class ProgressiveSampler(BaseSampler):
         genes = self._genes
         if genes is None:
             genes = {}
-            for told in study.get_trials(deepcopy=False, states=_TOLD):
+            for told in study.get_trials(deepcopy=False, states=TOLD):
                 genes |= told.distributions
         known, stages = self._scheduled
         if len(genes) != known:

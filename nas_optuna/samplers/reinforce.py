@@ -21,11 +21,12 @@ import numpy as np
 import torch
 from optuna.distributions import distribution_to_json, json_to_distribution
 from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from nas_optuna.errors import SettingError
 from nas_optuna.samplers.controller import Controller, derive, one_thread
 from nas_optuna.samplers.controller_memory import ControllerMemory
+from nas_optuna.samplers.genomes import TOLD, at_work
 from nas_optuna.samplers.questions import Asked, Question, Step, question, steps_of
 from nas_optuna.samplers.registry import Settings
 from nas_optuna.samplers.rewards import FloatArray, HypervolumeImprovement, Reward, standings
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 ANSWERS = "nas:proposal:reinforce"  # a trial's weights, and the log-probability of each own answer
 
-_FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 _CLIP = 0.2  # of the probability ratio
 _GRADIENT_NORM = 1.0
 _MEMORY_OF_BASELINE = 0.8
@@ -193,7 +193,7 @@ class ReinforceSampler(BaseSampler):
             memory.load()
             trials = study.get_trials(deepcopy=False)
             memory.note_ended(trials)
-            finished = [trial for trial in trials if trial.state in _FINISHED]
+            finished = [trial for trial in trials if trial.state in TOLD]
             new = [trial for trial in finished if trial.number not in memory.learned]
             if len(new) < self._batch:
                 return
@@ -306,15 +306,7 @@ class _Episode:
 
 def _others(study: Study, trial: FrozenTrial, memory: ControllerMemory) -> list[list[Step]]:
     """Answers so far of other trials that run, or have finished since the memory caught up."""
-    return [
-        _answered(other)
-        for other in study.get_trials(deepcopy=False)
-        if other.number != trial.number
-        and (
-            other.state is TrialState.RUNNING
-            or (other.state in _FINISHED and not memory.knows(other.number))
-        )
-    ]
+    return [_answered(other) for other in at_work(study, trial, memory.knows)]
 
 
 def _answered(trial: FrozenTrial) -> list[Step]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from nas_optuna.errors import SettingError
 from nas_optuna.recording import DIGEST
@@ -29,15 +29,17 @@ from nas_optuna.samplers.features import Encoder, scaled
 from nas_optuna.samplers.gaussian import FloatArray, Kernel, Posterior
 from nas_optuna.samplers.genomes import (
     INTENDED,
+    TOLD,
     Genetics,
     Known,
     Recorded,
     answers,
+    at_work,
     intended,
     is_open,
 )
 from nas_optuna.samplers.improvement import front_gains
-from nas_optuna.samplers.outcomes import TOLD, Outcomes, chosen
+from nas_optuna.samplers.outcomes import Outcomes, chosen
 from nas_optuna.samplers.registry import Settings
 from nas_optuna.samplers.seeded import SeededSampler
 from nas_optuna.spaces import Space
@@ -155,21 +157,23 @@ class _Surrogate(BaseSampler):
         genome: Params = {}
         space = self._memory.space or Recorded(genes)
         given = intended(trial) | trial.params
+        outcomes = Outcomes.of(study)
+        knows = outcomes.numbers.__contains__
         for _ in range(_ROUNDS):
             with self._memory.lock:
-                genome = self._propose(study, space, _running(study, trial))
+                genome = self._propose(space, outcomes, at_work(study, trial, knows))
             if given:
                 genome = space.complete({**genome, **given}, self._rng)
             study._storage.set_trial_system_attr(trial._trial_id, INTENDED, genome)
             # Of two workers that propose the same, the one that wrote later sees the other's.
-            if all(intended(other) != genome for other in _running(study, trial)):
+            if all(intended(other) != genome for other in at_work(study, trial, knows)):
                 break
         return genome
 
-    def _propose(self, study: Study, space: Genetics, running: list[FrozenTrial]) -> Params:
+    def _propose(self, space: Genetics, outcomes: Outcomes, others: list[FrozenTrial]) -> Params:
         """Return a genome, new if one is found."""
-        memory, outcomes = self._memory, Outcomes.of(study)
-        tried = [genome for genome in map(intended, running) if genome]
+        memory = self._memory
+        tried = [genome for genome in map(intended, others) if genome]
         known = Known()
         for genome in (*outcomes.genomes, *tried):
             known.add(answers(genome, memory.space))
@@ -185,7 +189,7 @@ class _Surrogate(BaseSampler):
         else:
             scores = np.zeros(len(candidates))
         order = np.argsort(-scores, kind="stable")
-        digests = {trial.user_attrs.get(DIGEST, "") for trial in running} | outcomes.digests
+        digests = {trial.user_attrs.get(DIGEST, "") for trial in others} | outcomes.digests
         return memory.first_new([candidates[i] for i in order], encoder, digests)
 
     def _candidates(self, space: Genetics, parents: list[Params], known: Known) -> list[Params]:
@@ -321,9 +325,3 @@ class _Memory:
                 if encoder.digest(genome) not in digests:
                     return genome
         return genomes[0]
-
-
-def _running(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
-    """Other trials that are running now, read anew."""
-    trials = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    return [other for other in trials if other.number != trial.number]

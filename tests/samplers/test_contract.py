@@ -9,15 +9,16 @@ import subprocess
 import sys
 import time
 from functools import cache
+from itertools import product
 
 import optuna
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 
 import nas_optuna.storage
 from nas_optuna import samplers
 from nas_optuna.samplers.genomes import intended
-from nas_optuna.spaces import FunctionSpace
+from nas_optuna.spaces import FunctionSpace, NASBench201Space
 from nas_optuna.storage import ownership
 from tests.storage.processes import together
 
@@ -255,3 +256,30 @@ def test_the_formula_uses_every_path():
     assert 0 < sum("kernel" in params for _, params, _ in told) < LENGTH
     assert any(values and values[1] > 100 for _, _, values in told)
     assert any(values and values[1] <= 100 for _, _, values in told)
+
+
+@pytest.mark.parametrize("left", [0, 1])
+@pytest.mark.parametrize("name", ["surrogate", "reinforce", "local"])
+def test_what_ends_while_a_proposal_is_made_is_not_proposed_again(name, left, monkeypatch):
+    """Two genomes are left; another worker finishes one after the study was read."""
+    space = NASBench201Space(operations=("none", "skip_connect"))
+    rows = [dict(zip(space.genes, row, strict=True)) for row in product(*[space.operations] * 6)]
+    storage = optuna.storages.InMemoryStorage()
+    mine = optuna.create_study(study_name="s", storage=storage)
+    mine.sampler = samplers.create(name, space=space, seed=0, trials=100)
+    for row in rows[:-2]:
+        value = float(sum(answer == "none" for answer in row.values()))
+        mine.add_trial(create_trial(params=row, distributions=dict(space.genes), value=value))
+    last = rows[-2:]
+    theirs = optuna.load_study(study_name="s", storage=storage)
+    theirs.enqueue_trial(last[left])
+    other = theirs.ask(space.genes)
+    begin = mine.sampler.before_trial
+
+    def ended_meanwhile(study, trial):
+        begin(study, trial)
+        study._get_trials(deepcopy=False, use_cache=True)  # what samplers go by from here on
+        theirs.tell(other, 1.0)
+
+    monkeypatch.setattr(mine.sampler, "before_trial", ended_meanwhile)
+    assert mine.ask(space.genes).params == last[1 - left]
