@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_optuna.interruption import Interruption
 from nas_optuna.objective import Objective
-from nas_optuna.samplers.timed import TimedSampler
+from nas_optuna.samplers.timed import timed
 from nas_optuna.storage import ownership
 
 Callback = Callable[[optuna.Study, FrozenTrial], None]
@@ -45,27 +45,12 @@ def run_trials(
         KeyboardInterrupt: A signal came; the trial it met is told as failed, and its repetition
             enqueued.
     """
-    sampler = study.sampler
-    study.sampler = TimedSampler(sampler)
-    try:
-        _run_heeding(study, objective, timeout, callbacks, interruption)
-    finally:
-        study.sampler = sampler
-
-
-def _run_heeding(
-    study: optuna.Study,
-    objective: Objective,
-    timeout: float | None,
-    callbacks: Sequence[Callback],
-    interruption: Interruption,
-) -> None:
     heeding = _Heeding(objective, interruption)
     deadline = time.monotonic() + (math.inf if timeout is None else timeout)
     while True:
         left = deadline - time.monotonic()
         try:
-            with quiet():
+            with quiet(), timed(study):
                 study.optimize(heeding, timeout=left, callbacks=[*callbacks, heeding.stop])
             if interruption.number is not None:
                 raise KeyboardInterrupt(interruption.number)

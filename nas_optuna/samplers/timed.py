@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from optuna.samplers import BaseSampler
@@ -16,6 +17,17 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial, TrialState
 
 T = TypeVar("T")
+
+
+@contextmanager
+def timed(study: Study) -> Iterator[None]:
+    """Keep with each trial that is run inside the block the time that its sampler took."""
+    sampler = study.sampler
+    study.sampler = TimedSampler(sampler)
+    try:
+        yield
+    finally:
+        study.sampler = sampler
 
 
 class TimedSampler(BaseSampler):
