@@ -6,7 +6,6 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from rich import box
@@ -17,7 +16,7 @@ from nas_optuna.report.indicators import best_curve, front_of
 from nas_optuna.report.outcome import Outcome, budgets_spent
 from nas_optuna.report.runs import BUDGETS, Run
 from nas_optuna.report.scoring import FloatArray
-from nas_optuna.report.tables import format_value
+from nas_optuna.report.tables import format_value, percent
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +35,7 @@ class Sheet:
 
     def markdown(self) -> str:
         """Write as a Markdown table, all columns but the first flush right."""
-        rule = ["---", *["---:"] * (len(self.headings) - 1)]
-        lines = [" | ".join(row) for row in (self.headings, rule, *self.rows)]
-        return "\n".join(f"| {line} |" for line in lines)
+        return markdown_table(self.headings, self.rows)
 
     def rich(self) -> Table:
         """Show on a terminal."""
@@ -55,6 +52,20 @@ class Sheet:
         for row in self.rows:
             table.add_row(*row)
         return table
+
+
+def markdown_table(
+    headings: Sequence[str], rows: Iterable[Sequence[str]], *, flush: str = "---:"
+) -> str:
+    """Write cells, which are Markdown, as a table.
+
+    Args:
+        headings: One for each column.
+        rows: The cells.
+        flush: Rule of all columns but the first; by default they are flush right.
+    """
+    rule = ["---", *[flush] * (len(headings) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (headings, rule, *rows))
 
 
 def comparison_sheets(outcome: Outcome, choices: Sequence[Choice] = ()) -> list[Sheet]:
@@ -76,7 +87,7 @@ def standings_sheet(outcome: Outcome) -> Sheet:
     for sampler in outcome.order:
         volumes, best = outcome.scores[sampler], bests[sampler]
         row = [sampler, _mean_and_quartiles(volumes)]
-        row += [] if truth is None else [f"{volumes.mean() / truth:.1%}".replace("%", " %")]
+        row += [] if truth is None else [percent(volumes.mean() / truth, 1)]
         row += [_mean(name, best)]
         row += [] if outcome.optimum is None else [_regret(best, outcome.optimum)]
         row += [f"{ranks[sampler]:.2f}"] if ranks else []
@@ -106,7 +117,7 @@ def spendings_sheet(outcome: Outcome) -> Sheet:
             *(np.mean([run.share(kind) for run in runs]) for kind in kinds),
         ]
         sampling = np.mean([run.sampling.mean() for run in runs]) * 1e3
-        row = [sampler, *(f"{total:,.0f}" for total in totals), *map(_percent, shares)]
+        row = [sampler, *(f"{total:,.0f}" for total in totals), *map(percent, shares)]
         rows.append((*row, f"{sampling:.1f}"))
     spent = ("trials", "networks", "epochs", "seconds")
     title = "Spent per seed, alone (ms: of the sampler, per trial)"
@@ -145,7 +156,7 @@ def pairs_sheet(outcome: Outcome) -> Sheet:
 def choices_sheet(choices: Sequence[Choice], limit: int = 15) -> Sheet:
     """What the members of the front have in common."""
     rows = tuple(
-        (choice.gene, str(choice.answer), _percent(choice.share), _percent(choice.usual))
+        (choice.gene, str(choice.answer), percent(choice.share), percent(choice.usual))
         for choice in choices[:limit]
     )
     headings = ("gene", "most frequent", "on the front", "in all feasible networks")
@@ -202,10 +213,6 @@ def _csv(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     writer.writerow(headings)
     writer.writerows(rows)
     return text.getvalue()
-
-
-def _percent(share: float | np.floating[Any]) -> str:
-    return f"{share:.0%}".replace("%", " %")
 
 
 def _known(value: float) -> object:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from nas_optuna.report.charts import Chart, Cloud
-from nas_optuna.report.comparison_tables import Sheet
+from nas_optuna.report.comparison_tables import Sheet, markdown_table
 from nas_optuna.report.page import Page
 from nas_optuna.report.plots import cloud_figure
 from nas_optuna.report.words import escape_markdown
@@ -159,7 +159,7 @@ def _block_markdown(block: Block) -> list[str]:
         return [part for card in block.cards for part in _markdown(card)]
     if isinstance(block, Sheet):
         title = [f"{escape_markdown(block.title)}:"] if block.title else []
-        return [*title, _table(block.headings, block.rows, flush="---:")]
+        return [*title, _table(block.headings, block.rows)]
     return [_text_markdown(block)]
 
 
@@ -173,7 +173,6 @@ def _text_markdown(block: Text | Subheading | Facts | Code | Drawing) -> str:
     return escape_markdown(block.words if isinstance(block, Drawing) else block.text)
 
 
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, flush: str) -> str:
-    cells = [[escape_markdown(cell) for cell in row] for row in (headings, *rows)]
-    cells.insert(1, ["---", *[flush] * (len(headings) - 1)])
-    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+def _table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, flush: str = "---:") -> str:
+    first, *others = [[escape_markdown(cell) for cell in row] for row in (headings, *rows)]
+    return markdown_table(first, others, flush=flush)

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 from nas_optuna.constraints import LIMITS
 from nas_optuna.recording import INFEASIBLE
 from nas_optuna.report import statistics
-from nas_optuna.report.tables import format_limit, format_value
+from nas_optuna.report.tables import format_limit, format_value, percent
 
 _HALF = 0.5
 _COUNTS = ("parameters", "flops", "layers")
@@ -46,7 +46,7 @@ class Broken:
             '91 % break max_latency_ms 5 ms; 14.00 ms would let 50 % pass'
         """
         metric = LIMITS[self.name]
-        text = f"{_percent(self.share)} break {self.name} {format_limit(metric, self.limit)}"
+        text = f"{percent(self.share)} break {self.name} {format_limit(metric, self.limit)}"
         if self.share <= _HALF:
             return text
         return f"{text}; {self.half_text} would let 50 % pass"
@@ -97,13 +97,9 @@ def infeasibility_text(trials: Sequence[FrozenTrial], limits: Mapping[str, float
     count = sum(not statistics.is_feasible(trial) for trial in trials)
     if not count:
         return f"All {len(trials):,} are feasible."
-    share = _percent(count / len(trials))
+    share = percent(count / len(trials))
     text = f"{count:,} of {len(trials):,} ({share}) are infeasible."
     reasons = [broken.text for broken in broken_limits(trials, limits)]
     others = other_reasons(trials, limits).total()
     reasons += [f"{others:,} for another reason"] if others else []
     return f"{text} {'. '.join(reason[0].upper() + reason[1:] for reason in reasons)}."
-
-
-def _percent(share: float) -> str:
-    return f"{share:.0%}".replace("%", " %")

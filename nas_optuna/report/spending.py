@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_optuna.recording import CACHED, EPOCHS, FAILED, INFEASIBLE, PREDICTED, SAMPLING, SECONDS
 from nas_optuna.report.progress import clock
+from nas_optuna.report.tables import percent
 from nas_optuna.storage.ownership import RETRY_OF
 
 _LOST = "Its process ended without a word, or was not heard of for too long"
@@ -52,7 +53,7 @@ class Spending:
             rows.append(("saved by the cache", self._cost(self.saved_epochs)))
         if self.sampling is not None:
             whole = self.sampling + self.seconds
-            share = f" ({self.sampling / whole:.1%})".replace("%", " %") if whole else ""
+            share = f" ({percent(self.sampling / whole, 1)})" if whole else ""
             rows.append(("sampler", f"{_time(self.sampling)}{share}"))
         if self.elapsed is not None:
             rows.append(("from first to last", _time(self.elapsed)))

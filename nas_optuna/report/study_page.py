@@ -40,7 +40,13 @@ from nas_optuna.report.landscape import landscape
 from nas_optuna.report.spending import Spending, spending
 from nas_optuna.report.study_charts import curves_chart, front_chart, front_cloud, growth_chart
 from nas_optuna.report.study_networks import front_table, network_blocks
-from nas_optuna.report.tables import Record, format_limit, format_value, pareto_records
+from nas_optuna.report.tables import (
+    Record,
+    format_limit,
+    format_value,
+    pareto_records,
+    percent,
+)
 
 _REASONS = 10  # most frequent ones that are listed
 _NUMBERS = 12  # trials that are named beside a reason
@@ -262,8 +268,7 @@ def _importance_sheet(shares: Mapping[str, Mapping[str, float]]) -> Sheet:
 
 def _limit_cells(broken: Broken) -> tuple[str, str, str]:
     metric = LIMITS[broken.name]
-    share = f"{broken.share:.0%}".replace("%", " %")
-    return format_limit(metric, broken.limit), share, broken.half_text
+    return format_limit(metric, broken.limit), percent(broken.share), broken.half_text
 
 
 def _numbers(numbers: Sequence[int]) -> str:

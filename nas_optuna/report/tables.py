@@ -131,10 +131,10 @@ def profile_table(rows: Iterable[CostRow], *, feasible: float, title: str | None
             row.metric,
             *(format_value(row.metric, value) for value in values),
             "-" if row.limit is None else format_limit(row.metric, row.limit),
-            "-" if row.limit is None else _percent(row.share),
+            "-" if row.limit is None else percent(row.share),
         )
     table.add_section()
-    table.add_row("all limits", "", "", "", "", _percent(feasible), style="bold")
+    table.add_row("all limits", "", "", "", "", percent(feasible), style="bold")
     return table
 
 
@@ -249,8 +249,14 @@ def _row(record: Record) -> Record:
     }
 
 
-def _percent(share: float) -> str:
-    return f"{share:.0%}".replace("%", " %")
+def percent(share: float, digits: int = 0) -> str:
+    """Write a share.
+
+    Example:
+        >>> percent(0.914), percent(0.914, 1)
+        ('91 %', '91.4 %')
+    """
+    return f"{share:.{digits}%}".replace("%", " %")
 
 
 def _heading(name: str) -> str:
