@@ -8,19 +8,16 @@ import os
 import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib import metadata
 from typing import Any
 
 import optuna
 import torch
 from optuna.pruners import BasePruner
 
-import nas_optuna
 from nas_optuna.evaluators import Evaluator, pick_device
 from nas_optuna.models import device_name
 from nas_optuna.recording import SETUP
-
-_PACKAGES = ("optuna", "torch", "numpy")
+from nas_optuna.versions import versions
 
 
 def setup_of(
@@ -42,11 +39,7 @@ def setup_of(
         "device": _device(evaluator),
         "threads": torch.get_num_threads(),
         "machine": f"{processor}, {os.cpu_count()} cores, {platform.system()}",
-        "versions": {
-            "python": platform.python_version(),
-            "nas_optuna": nas_optuna.__version__,
-            **{name: metadata.version(name) for name in _PACKAGES},
-        },
+        "versions": versions("optuna", "torch", "numpy"),
     }
 
 

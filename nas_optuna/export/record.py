@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-import nas_optuna
 from nas_optuna.data import DataSet
 from nas_optuna.export.check import OPENERS, machine, measure
 from nas_optuna.export.folder import FORMAT
@@ -21,6 +18,7 @@ from nas_optuna.export.subject import Subject
 from nas_optuna.models import LatencyTable, device_name
 from nas_optuna.models.latency import measuring_alone
 from nas_optuna.timing import LatencySettings, Stopwatch
+from nas_optuna.versions import versions
 
 if TYPE_CHECKING:
     from nas_optuna.objective import Objective
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
 # Standard deviations of an accuracy: three for chance, and one since a search picks what was
 # lucky on the validation part.
 _DEVIATIONS = 4.0
-_PACKAGES = ("torch", "onnx", "onnxruntime", "optuna", "numpy")
 
 Record = dict[str, Any]
 
@@ -104,11 +101,7 @@ def make_record(
         "samples": samples,
         "tolerance": tolerance,
         "latency": latency,
-        "versions": {
-            "python": platform.python_version(),
-            "nas_optuna": nas_optuna.__version__,
-            **{name: metadata.version(name) for name in _PACKAGES},
-        },
+        "versions": versions("torch", "onnx", "onnxruntime", "optuna", "numpy"),
     }
 
 
