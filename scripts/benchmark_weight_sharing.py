@@ -5,9 +5,10 @@
 Cells are drawn at random, each network once (so at most one of them has no connection from input
 to output), and built at small width on cluttered-digits, averaged to 12x12 pixels. The truth is
 the mean accuracy of full trainings with several seeds. Kendall's tau with it: of the number of
-parameters and of WeightSharing with several supernets; and of two seeds of the truth with each
-other. Two fifths of the data are for validation, since that is what limits how well networks can
-be told apart. Results are kept in `--results` as they come, and a second call goes on from there.
+parameters and of WeightSharing with several supernets, with and without an epoch of a network's
+own; and of two seeds of the truth with each other. Two fifths of the data are for validation,
+since that is what limits how well networks can be told apart. Results are kept in `--results` as
+they come, and a second call goes on from there.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ def main() -> None:
     parser.add_argument("--truth-seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=80, help="of a supernet")
     parser.add_argument("--seeds", type=int, default=3, help="supernets")
+    parser.add_argument("--finetune", type=int, nargs="+", default=(0, 1))
     parser.add_argument("--results", type=Path, default=Path("weight_sharing.json"))
     parser.add_argument("--directory", type=Path, default=Path("supernets"))
     options = parser.parse_args()
@@ -66,15 +68,24 @@ def main() -> None:
         for seed in range(options.truth_seeds)
     }
     supernets = {
-        f"WeightSharing, {options.epochs} epochs, seed {seed}": WeightSharing(
-            data, space, epochs=options.epochs, seed=seed, directory=options.directory
-        )
-        for seed in range(options.seeds)
+        f"WeightSharing, {options.epochs} epochs and {finetune} of its own": {
+            f"{options.epochs} epochs, finetune {finetune}, seed {seed}": WeightSharing(
+                data,
+                space,
+                epochs=options.epochs,
+                finetune=finetune,
+                seed=seed,
+                directory=options.directory,
+            )
+            for seed in range(options.seeds)
+        }
+        for finetune in options.finetune
     }
     results = json.loads(options.results.read_text()) if options.results.exists() else {}
-    for name, evaluator in {**truths, **supernets}.items():
-        judge(name, evaluator, candidates, results, options.results)
-    show(candidates, results, list(truths), list(supernets))
+    for row in (truths, *supernets.values()):
+        for name, evaluator in row.items():
+            judge(name, evaluator, candidates, results, options.results)
+    show(candidates, results, list(truths), {name: list(row) for name, row in supernets.items()})
 
 
 def averaged(data: DataSet, side: int) -> DataSet:
@@ -134,34 +145,51 @@ def timed(call: Callable[[], Any]) -> tuple[float, Any]:
     return time.process_time() - began, returned
 
 
+def each_of(results: Results, names: Sequence[str]) -> float:
+    """Mean seconds that a network took in some rows of the results."""
+    return statistics.mean(s for name in names for s in results[name]["seconds"].values())
+
+
 def show(
     candidates: Sequence[Candidate],
     results: Results,
     truths: Sequence[str],
-    supernets: Sequence[str],
+    supernets: dict[str, list[str]],
 ) -> None:
-    """Print one row per way to rank."""
+    """Print one row per way to rank; the tau of a row is a mean over supernets."""
 
     def accuracies(name: str) -> list[float]:
         return [results[name]["accuracies"][candidate.key] for candidate in candidates]
 
     truth = np.mean([accuracies(name) for name in truths], axis=0)
-    costs = [statistics.mean(results[name]["seconds"].values()) for name in truths]
-    full = statistics.mean(costs)
-    table = Table("ranked by", "tau", "seconds each", "of a training", "seconds once")
+    full = each_of(results, truths)
+    table = Table("ranked by", "tau", "range", "seconds each", "of a training", "seconds once")
     parameters = [nas.models.cost(c.architecture).parameters for c in candidates if c.architecture]
-    table.add_row("parameters", f"{kendalltau(parameters, truth).statistic:.3f}", "0", "0", "")
-    for name in supernets:
-        tau = kendalltau(accuracies(name), truth).statistic
-        each = statistics.mean(results[name]["seconds"].values())
-        once = results[name]["prepared"]
-        table.add_row(name, f"{tau:.3f}", f"{each:.2f}", f"1/{full / each:.0f}", f"{once:.0f}")
+    table.add_row("parameters", f"{kendalltau(parameters, truth).statistic:.3f}")
+    once = [results[name]["prepared"] for row in supernets.values() for name in row]
+    trained = [seconds for seconds in once if seconds > 1.0]  # else it was there
+    for row, names in supernets.items():
+        taus = [kendalltau(accuracies(name), truth).statistic for name in names]
+        each = each_of(results, names)
+        table.add_row(
+            row,
+            f"{statistics.mean(taus):.3f}",
+            f"{min(taus):.3f} to {max(taus):.3f}",
+            f"{each:.2f}",
+            f"1/{full / each:.0f}",
+            f"{statistics.mean(trained):.0f}" if trained else "",
+        )
     pairs = [
         kendalltau(accuracies(a), accuracies(b)).statistic for a, b in combinations(truths, 2)
     ]
     if pairs:
-        mean = f"{statistics.mean(pairs):.3f}"
-        table.add_row("one training by another's seed", mean, f"{full:.1f}", "1", "")
+        table.add_row(
+            "one training by another's seed",
+            f"{statistics.mean(pairs):.3f}",
+            f"{min(pairs):.3f} to {max(pairs):.3f}",
+            f"{full:.1f}",
+            "1",
+        )
     table.title = (
         f"Kendall tau with the truth, {len(candidates)} cells, accuracies {truth.min():.3f} to "
         f"{truth.max():.3f}"

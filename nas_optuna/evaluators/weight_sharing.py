@@ -1,4 +1,4 @@
-"""Judge a network by weights that a supernet lends it: one pass over the validation data."""
+"""Judge a network by weights that a supernet lends it, after one more epoch of its own."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nas_optuna.data import DataSet, batch_count, load
 from nas_optuna.errors import SettingError
 from nas_optuna.evaluators.base import Candidate, Evaluator, Report
 from nas_optuna.evaluators.checkpoint import alone
-from nas_optuna.evaluators.loop import SCORING_BATCH, score
+from nas_optuna.evaluators.loop import SCORING_BATCH, score, train
 from nas_optuna.evaluators.recipe import TrainingSettings, pick_device, require
 from nas_optuna.evaluators.supernet_training import Supernet, SupernetPlan, train_supernet
 from nas_optuna.metrics import METRICS, Metrics
@@ -44,12 +44,21 @@ class WeightSharing(TrainingSettings, Evaluator):
     `nas_optuna.models.SharedWeights`). They are trained by fairly dealt paths (see
     `nas_optuna.evaluators.paths`) at the first use, or by `prepare`; every later study of the
     same space, data and settings finds them in the directory. A training that was killed goes on
-    after its last epoch. Then a network costs no training: its statistics of batch norms are
-    estimated on a few training samples, and it is scored on the validation part.
+    after its last epoch. Then a network costs next to nothing: a copy of its weights is trained
+    for one epoch, its statistics of batch norms are estimated on a few training samples, and it
+    is scored on the validation part.
 
-    The accuracy is that of shared weights, good to rank by and not what a training of the
-    network's own would reach: train the front before you choose. Equal networks that a space
-    writes with nodes of other names have other weights, so results are not kept by digest.
+    Weights that fit the mean over all paths favour networks that need little of one another's
+    nodes: in a cell those with a convolution from its input straight to its output, over deep
+    ones. The epoch of its own takes most of that back (short trainings from a supernet's weights:
+    Lu et al. 2020, "NSGANetV2"); it goes through the data in the same order for all networks, so
+    that chance does not tell them apart. `finetune=0` leaves it out, as Guo et al. 2020 do
+    ("Single Path One-Shot Neural Architecture Search with Uniform Sampling"): an evaluation is
+    then one pass over the validation part.
+
+    The accuracy is good to rank by and not what a training of the network's own would reach:
+    train the front before you choose. Equal networks that a space writes with nodes of other
+    names have other weights, so results are not kept by digest.
 
     A weight learns when its node, operation and settings are dealt. A space that asks much of each
     node (kernel, stride, activation) splits its weights many ways and needs more epochs; one
@@ -61,6 +70,7 @@ class WeightSharing(TrainingSettings, Evaluator):
         epochs: Passes over the training part; each trains `paths` networks on every batch.
         paths: Networks per step. Their gradients are summed; with as many as most genes have
             choices, each step trains every choice of each gene.
+        finetune: Epochs for which each network is trained on its own before it is scored.
         calibration: Samples by which statistics of batch norms are estimated.
         seed: Decides initial weights, paths, order and augmentation.
         directory: Where supernets are kept.
@@ -86,13 +96,16 @@ class WeightSharing(TrainingSettings, Evaluator):
     _: KW_ONLY
     epochs: int = 80
     paths: int = 5
+    finetune: int = 1
     calibration: int = 1024
     seed: int = 0
     directory: str | Path = DIRECTORY
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, least in (("epochs", 1), ("paths", 1), ("calibration", 2)):
+        for name, least in (
+            ("epochs", 1), ("paths", 1), ("finetune", 0), ("calibration", 2),
+        ):  # fmt: skip
             value = getattr(self, name)
             require(name, value, f"at least {least}", holds=value >= least)
 
@@ -119,7 +132,8 @@ class WeightSharing(TrainingSettings, Evaluator):
     @property
     def file(self) -> Path:
         """Where the supernet is kept."""
-        settings = {name: v for name, v in self.identity().items() if name != "calibration"}
+        of_networks = ("finetune", "calibration")
+        settings = {name: v for name, v in self.identity().items() if name not in of_networks}
         key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
         return Path(self.directory).expanduser() / f"{key}.safetensors"
 
@@ -132,7 +146,7 @@ class WeightSharing(TrainingSettings, Evaluator):
 
         Args:
             candidate: The network.
-            report: Never told anything: nothing of the candidate is trained.
+            report: Never told anything: an epoch or two are no curve to prune by.
 
         Raises:
             SettingError: The candidate is a module, or of another space.
@@ -140,10 +154,13 @@ class WeightSharing(TrainingSettings, Evaluator):
         supernet = self.supernet
         began = time.perf_counter()
         network, untrained = self._extract(supernet.shared, candidate)
+        notes = {"supernet": self.file.stem}
+        stopped = self._train_further(network)
+        if stopped:
+            notes["stopped"] = stopped
         calibrate(network, self._calibration)
         result = score(network, self.dataset.to(supernet.shared.device).validation)
         worst = METRICS["loss"].worst
-        notes = {"supernet": self.file.stem}
         if untrained:
             notes["untrained"] = ", ".join(untrained)
         return Metrics(
@@ -151,10 +168,24 @@ class WeightSharing(TrainingSettings, Evaluator):
                 "accuracy": result.accuracy,
                 "loss": result.loss if result.loss < worst else worst,  # NaN is no value
             },
-            epochs=sum(map(len, self._calibration)) / len(self.dataset.train),
+            epochs=self.finetune + sum(map(len, self._calibration)) / len(self.dataset.train),
             seconds=time.perf_counter() - began,
             notes=notes,
         )
+
+    def _train_further(self, network: nn.Module) -> str:
+        """Train a network on its own; say why it ended early, if it did."""
+        if not self.finetune:
+            return ""
+        data = self.dataset
+        return train(
+            network,
+            data.train,
+            self,
+            epochs=self.finetune,
+            seed=self.seed,  # not one for each network: chance is to be the same for all
+            augmentation=data.augmentation,
+        ).stopped
 
     @cached_property
     def supernet(self) -> Supernet:

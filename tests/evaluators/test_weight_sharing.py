@@ -16,7 +16,9 @@ from nas_optuna.data import Split, load
 from nas_optuna.errors import ArchitectureError, SettingError, SpaceError, StorageError
 from nas_optuna.evaluators import Candidate, TrainingSettings, WeightSharing, score
 from nas_optuna.evaluators.checkpoint import alone, load_checkpoint, save_checkpoint
+from nas_optuna.evaluators.loop import train
 from nas_optuna.evaluators.supernet_training import Supernet, SupernetPlan, train_supernet
+from nas_optuna.metrics import METRICS
 from nas_optuna.models import build, calibrate
 from nas_optuna.spaces import FunctionSpace, MLPSpace
 from tests.evaluators.networks import candidate, cnn, quiet
@@ -95,7 +97,7 @@ def test_the_supernet_is_trained_once_and_reused(tmp_path):
     written = first.file.stat().st_mtime_ns
     judged = first.evaluate(WIDE, quiet)
     assert judged.values["accuracy"] > 0.3  # 0.5 or so; chance is 0.1
-    assert judged.epochs == pytest.approx(1024 / 1077)
+    assert judged.epochs == pytest.approx(1 + 1024 / 1077)
     later = dataclasses.replace(first, calibration=512)  # it changes no weight
     assert later.fingerprint != first.fingerprint
     later.prepare()
@@ -105,9 +107,9 @@ def test_the_supernet_is_trained_once_and_reused(tmp_path):
     assert [path.suffix for path in sorted(tmp_path.iterdir())] == [".lock", ".safetensors"]
 
 
-def test_an_evaluation_is_calibration_and_one_pass(tmp_path):
+def test_an_evaluation_without_finetuning_is_calibration_and_one_pass(tmp_path):
     """And the order of evaluations does not matter: none changes the shared weights."""
-    judge = sharing(tmp_path, calibration=256)
+    judge = sharing(tmp_path, finetune=0, calibration=256)
     one, two = (judge.evaluate(each, quiet).values for each in (WIDE, NARROW))
     other = dataclasses.replace(judge)
     assert [other.evaluate(each, quiet).values for each in (NARROW, WIDE)] == [two, one]
@@ -115,6 +117,36 @@ def test_an_evaluation_is_calibration_and_one_pass(tmp_path):
     chosen = np.random.default_rng(0).permutation(len(DIGITS.train))[:256]
     calibrate(network, [DIGITS.train.inputs[chosen]])
     assert score(network, DIGITS.validation).accuracy == one["accuracy"]
+
+
+def test_finetuning_is_a_training_that_begins_with_shared_weights(tmp_path):
+    """And the order of evaluations does not matter here either."""
+    judge = sharing(tmp_path, epochs=1, finetune=2, calibration=256)
+    one, two = (judge.evaluate(each, quiet) for each in (WIDE, NARROW))
+    assert one.epochs == pytest.approx(2 + 256 / 1077)
+    other = dataclasses.replace(judge)
+    assert [other.evaluate(each, quiet).values for each in (NARROW, WIDE)] == [
+        two.values,
+        one.values,
+    ]
+    plain = dataclasses.replace(judge, finetune=0)
+    assert plain.file == judge.file  # the supernet is the same
+    assert plain.fingerprint != judge.fingerprint
+    # One epoch of two paths leaves much to learn: two of its own add 0.2 or more.
+    assert one.values["accuracy"] > plain.evaluate(WIDE, quiet).values["accuracy"] + 0.1
+    again = judge.supernet.shared.extract(WIDE.architecture)
+    train(again, DIGITS.train, judge, epochs=2, seed=0)
+    calibrate(again, judge._calibration)
+    assert score(again, DIGITS.validation).accuracy == one.values["accuracy"]
+
+
+def test_a_finetuning_that_diverges_is_noted(tmp_path):
+    sharing(tmp_path, epochs=1).prepare()
+    nothing = with_inputs(lambda inputs: inputs * torch.nan)
+    judge = WeightSharing(nothing, small, epochs=1, directory=tmp_path)  # finds that supernet
+    metrics = judge.evaluate(WIDE, quiet)
+    assert metrics.notes["stopped"] == "nan"
+    assert metrics.values["loss"] == METRICS["loss"].worst
 
 
 def start(function):
@@ -253,10 +285,10 @@ def test_what_changes_the_supernet_names_another_file(tmp_path):
     assert elsewhere.fingerprint == judge.fingerprint
 
 
-@pytest.mark.parametrize("name", ["epochs", "paths", "calibration"])
+@pytest.mark.parametrize("name", ["epochs", "paths", "finetune", "calibration"])
 def test_settings_are_checked(tmp_path, name):
     with pytest.raises(SettingError, match=f"{name} must be at least"):
-        sharing(tmp_path, **{name: 0})
+        sharing(tmp_path, **{name: -1})
 
 
 def test_a_study_of_a_function(tmp_path):
