@@ -25,6 +25,7 @@ from nas_optuna.storage.reading import open_to_read
 
 DEFAULT_STORAGE = "sqlite:///nas.db"  # of a `Search` that names none
 FIRST_PORT, TRIED_PORTS = 8080, 20
+LONGEST_PREPARATION = 15.0  # seconds before the address is told; some 5,000 trials
 
 
 class Server(ThreadingMixIn, WSGIServer):
@@ -108,10 +109,16 @@ def serve_dashboard(what: Shown, *, host: str, port: int | None, debug: bool) ->
         server.set_app(app)
         if not local:
             typer.echo(_warning(host, server.server_port), err=True)
-        _say_where(mask(url), studies, shown, f"{_in_url(host)}:{server.server_port}")
-        if shown is not None:  # what the first look at it would have to wait for
-            arguments = app, studies[shown]
-            threading.Thread(target=prepare, args=arguments, daemon=True).start()
+        what_is_shown = f"{len(studies)} studies" if shown is None else f"study {shown!r}"
+        typer.echo(f"Dashboard of {what_is_shown} in {mask(url)}; Ctrl-C ends it.")
+        path = "/dashboard"
+        if shown is not None:
+            path += f"/studies/{studies[shown]}"
+            # Else the first look would wait for this before an empty page.
+            first = threading.Thread(target=prepare, args=(app, studies[shown]), daemon=True)
+            first.start()
+            first.join(LONGEST_PREPARATION)
+        typer.echo(f"http://{_in_url(host)}:{server.server_port}{path}")
         server.serve_forever()
 
 
@@ -159,13 +166,6 @@ def _chosen(studies: Mapping[str, int], name: str | None, url: str) -> str | Non
             f"There is no study {name!r} in {mask(url)} ({', '.join(studies) or 'it is empty'})."
         )
     return next(iter(studies)) if name is None and len(studies) == 1 else name
-
-
-def _say_where(url: str, studies: Mapping[str, int], shown: str | None, address: str) -> None:
-    what = f"{len(studies)} studies" if shown is None else f"study {shown!r}"
-    path = "" if shown is None else f"/studies/{studies[shown]}"
-    typer.echo(f"Dashboard of {what} in {url}; Ctrl-C ends it.")
-    typer.echo(f"http://{address}/dashboard{path}")
 
 
 def _warning(host: str, port: int) -> str:
