@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial
 from nas_optuna.candidates import propose_params
 from nas_optuna.errors import ArchitectureError, SettingError
 from nas_optuna.evaluators import Evaluator
+from nas_optuna.liveness import sign_of_life
 from nas_optuna.metrics import Metrics
 from nas_optuna.objective import Objective, evaluation_key
 from nas_optuna.recording import COSTS, DIGEST, EPOCHS, HEALTH, PREDICTED
@@ -178,7 +179,7 @@ class HealthCheck:
         cache = EvaluationCache.of(study._storage)
         key = evaluation_key(reference, candidate.key)
         stored = cache.get(key) if reference.cacheable else None
-        found: Metrics = stored or reference.evaluate(candidate, lambda *_: None)
+        found: Metrics = stored or reference.evaluate(candidate, lambda *_: sign_of_life())
         if stored is None and reference.cacheable:
             found = cache.put(key, found)
         return {

@@ -15,6 +15,7 @@ import nas_optuna as nas
 from nas_optuna.errors import SettingError
 from nas_optuna.evaluators import FullTraining, ProxyTask, ZeroCost
 from nas_optuna.health import HealthCheck, ProxyHealth, choose
+from nas_optuna.liveness import heard_by
 from nas_optuna.metrics import Metrics
 from nas_optuna.recording import HEALTH
 from nas_optuna.report.agreement import Agreement, Taus, agreement, agreement_text
@@ -129,6 +130,16 @@ def test_a_killed_check_is_made_up_for_and_takes_the_same_network(search, tmp_pa
     assert after.keys() == whole.keys()
     for number, record in after.items():
         assert record["accuracy"] == whole[number]["accuracy"]
+
+
+def test_each_epoch_of_a_check_is_a_sign_of_life(search):
+    """A watchdog would kill the worker, and then each one that makes up for the check."""
+    signs = []
+    health = replace(search.health, reference=Formula(epochs=5))
+    with heard_by(lambda: signs.append(1)):
+        study = run(replace(search, health=health), trials=6)
+    assert len(records(study)) > 1
+    assert len(signs) == 5 * len(records(study))
 
 
 def test_what_another_worker_checks_is_left_to_it(search):

@@ -7,11 +7,13 @@ import os
 import signal
 import threading
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
 from typing import Self
 
 from sqlalchemy import Connection, Engine, event
+
+from nas_optuna.liveness import heard_by
 
 _logger = logging.getLogger(__name__)
 
@@ -19,9 +21,11 @@ _logger = logging.getLogger(__name__)
 class Watchdog(AbstractContextManager["Watchdog"]):
     """Kills this process with -9 when the thread that entered it was silent for too long.
 
-    A sign of life is a transaction: each epoch, each parameter and each look at what others do
-    is one. A process that cannot even run this thread sends no heartbeats either, and is found
-    by those (`nas_optuna.storage.ownership.reap`).
+    A sign of life is a transaction: each epoch of a trial, each parameter and each look at what
+    others do is one. What trains without one, for the health of a proxy or for a supernet, gives
+    `nas_optuna.liveness.sign_of_life` after each epoch. A process that cannot even run this
+    thread sends no heartbeats either, and is found by those
+    (`nas_optuna.storage.ownership.reap`).
 
     Args:
         engine: The database's connection pool.
@@ -32,12 +36,15 @@ class Watchdog(AbstractContextManager["Watchdog"]):
         self._engine = engine
         self._seconds = seconds
         self._stopped = threading.Event()
+        self._listening = ExitStack()
         self._watched = 0
         self._seen = 0.0
 
     def __enter__(self) -> Self:
         self._watched, self._seen = threading.get_ident(), time.monotonic()
+        self._listening.enter_context(heard_by(self._hear))
         event.listen(self._engine, "begin", self._see)
+        self._listening.callback(event.remove, self._engine, "begin", self._see)
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
         return self
 
@@ -48,11 +55,14 @@ class Watchdog(AbstractContextManager["Watchdog"]):
         traceback: TracebackType | None,
     ) -> None:
         self._stopped.set()
-        event.remove(self._engine, "begin", self._see)
+        self._listening.close()
+
+    def _hear(self) -> None:
+        self._seen = time.monotonic()
 
     def _see(self, connection: Connection) -> None:
         if threading.get_ident() == self._watched:
-            self._seen = time.monotonic()
+            self._hear()
 
     def _watch(self) -> None:
         while not self._stopped.wait(min(1.0, self._seconds / 4)):
