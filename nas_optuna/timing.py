@@ -11,7 +11,13 @@ from nas_optuna.constraints import Platform
 from nas_optuna.errors import SettingError, check_name
 from nas_optuna.evaluators import Candidate
 from nas_optuna.metrics import Metrics
-from nas_optuna.models import LatencyTable, device_fingerprint, device_name, measure_latency
+from nas_optuna.models import (
+    LatencyTable,
+    device_fingerprint,
+    device_name,
+    measure_latency,
+    seeded,
+)
 from nas_optuna.models.latency import SPREAD
 from nas_optuna.models.memory import measure_memory_mb
 from nas_optuna.models.runtimes import RUNTIMES, RuntimeName
@@ -108,7 +114,8 @@ class Stopwatch:
         source = self.source
         if isinstance(source, LatencyTable):
             return self._predicted(source, candidate)
-        model = candidate.build()
+        with seeded(0, torch.device("cpu")):  # or it would change what another thread draws
+            model = candidate.build()
         latency = measure_latency(
             model,
             self.input_shape,

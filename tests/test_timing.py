@@ -10,6 +10,7 @@ import torch
 import nas_optuna as nas
 from nas_optuna import timing
 from nas_optuna.errors import SettingError, StudyMismatchError, UnknownNameError
+from nas_optuna.evaluators import Candidate
 from nas_optuna.models.latency_table import LatencyTable
 from nas_optuna.models.tabulation import measure_table
 from nas_optuna.report.show import metric_rows
@@ -94,6 +95,15 @@ def test_a_study_is_not_continued_by_another_runtime(tmp_path):
     other = replace(search, constraints=nas.SearchConstraints(target_platform="edge"))
     with pytest.raises(StudyMismatchError, match="latency measured, not measured by onnxruntime"):
         other.load()
+
+
+def test_timing_changes_no_draw_of_another_thread():
+    """That trains meanwhile; the weights that are timed are made from a seed of their own."""
+    network = SPACE.architecture(SPACE.sample(np.random.default_rng(0)))
+    candidate = Candidate(network.digest, {}, network, lambda: nas.models.build(network))
+    before = torch.get_rng_state()
+    Stopwatch(QUICK, SPACE.input_shape).latency(candidate)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_the_stopwatch_says_where_it_measures():

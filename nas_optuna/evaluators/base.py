@@ -7,7 +7,9 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias, cast
+
+import numpy as np
 
 from nas_optuna.metrics import Metrics
 
@@ -107,5 +109,22 @@ class Evaluator(ABC):
     @property
     def fingerprint(self) -> str:
         """16 hex digits that differ when results may differ: part of the cache's key."""
-        text = json.dumps([type(self).__name__, dict(self.identity())], sort_keys=True)
+        settings = dict(self.identity())
+        text = json.dumps([type(self).__name__, settings], sort_keys=True, default=as_number)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def as_number(setting: Any) -> int | float:
+    """Return what JSON writes for a number of numpy, such as a seed out of `np.arange`.
+
+    Raises:
+        TypeError: It is none.
+
+    Example:
+        >>> import numpy as np
+        >>> as_number(np.int64(3))
+        3
+    """
+    if isinstance(setting, np.number):
+        return cast(int | float, setting.item())
+    raise TypeError(f"{setting!r} is no number")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from nas_optuna.errors import StorageError
+from nas_optuna.liveness import sign_of_life
 
 _POLL_SECONDS = 0.5
 _FORMAT = 1
@@ -73,21 +75,41 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | No
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Wait until no other process or thread works on a file.
+    """Wait, and give signs of life, until no other process or thread works on a file.
 
     The lock is a file beside it; the system frees it when its holder dies.
 
     Args:
         path: The file; its folder is made.
+
+    Raises:
+        StorageError: The folder cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_suffix(".lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
+    if not _takes(lock):
         _logger.warning("Another process works on %s; waiting until it is done.", path)
-        lock.acquire(poll_interval=_POLL_SECONDS)
+        while not _takes(lock):
+            sign_of_life()
+            time.sleep(_POLL_SECONDS)
     try:
         yield
     finally:
         lock.release()
+
+
+def _takes(lock: FileLock) -> bool:
+    file = Path(lock.lock_file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=False)
+    except Timeout:
+        if file.exists():
+            return False
+        raise _unwritable(file.parent, "no file can be made there") from None
+    except OSError as error:
+        raise _unwritable(file.parent, error.strerror or str(error)) from error
+    return True
+
+
+def _unwritable(folder: Path, why: str) -> StorageError:
+    return StorageError(f"{folder} cannot be written ({why}); choose another directory.")

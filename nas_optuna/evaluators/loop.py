@@ -18,9 +18,10 @@ from nas_optuna.evaluators.recipe import (
     make_optimizer,
     make_schedule,
     pick_device,
-    seeded,
 )
 from nas_optuna.evaluators.resumption import Resumption, Training
+from nas_optuna.liveness import sign_of_life
+from nas_optuna.models import seeded
 
 NOWHERE = Resumption()
 SCORING_BATCH = 512  # without gradients no activations are kept, so it may be large
@@ -108,8 +109,9 @@ def train(
     precision = torch.autocast(device.type, dtype=torch.bfloat16, enabled=on_cuda)
 
     optimizer = make_optimizer(model, settings)
-    steps = epochs * batch_count(len(training), settings.batch_size)
-    schedule = make_schedule(optimizer, settings, steps)
+    schedule = make_schedule(
+        optimizer, settings, steps=epochs * batch_count(len(training), settings.batch_size)
+    )
     best, stopped = BestEpoch(stopping), ""
 
     with seeded(seed, device) as generator:
@@ -133,6 +135,7 @@ def train(
                 total += loss.detach()
 
             # How good it is now.
+            sign_of_life()
             now = score(model, validation) if validation is not None else None
             if now is not None:
                 curve.append(now.accuracy)
@@ -186,7 +189,7 @@ class BestEpoch:
         return self.score
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference mode: a module may keep a tensor and train with it later
 def score(model: nn.Module, split: Split) -> Score:
     """Score a network on a part of the data, in full precision; it is left in evaluation mode.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -108,19 +106,3 @@ def pick_device(device: str | torch.device) -> torch.device:
             f"device must be one of this machine, got {str(device)!r} ({reason}); try auto or cpu."
         ) from None
     return device
-
-
-@contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[torch.Generator]:
-    """Seed torch's global generators inside the block, and put them back as they were after it.
-
-    Yields:
-        One more generator on `device`, of the same seed.
-    """
-    on_cpu = device.type == "cpu"
-    generator = torch.Generator(device).manual_seed(seed)
-    with torch.random.fork_rng([] if on_cpu else [device], device_type=device.type):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would touch every GPU
-        if not on_cpu:
-            torch.get_device_module(device).set_rng_state(generator.get_state(), device)
-        yield generator

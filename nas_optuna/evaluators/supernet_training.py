@@ -24,10 +24,10 @@ from nas_optuna.evaluators.recipe import (
     make_optimizer,
     make_schedule,
     pick_device,
-    seeded,
 )
 from nas_optuna.evaluators.training import training_seed
-from nas_optuna.models import SharedWeights
+from nas_optuna.liveness import sign_of_life
+from nas_optuna.models import SharedWeights, seeded
 from nas_optuna.spaces import UNBUILDABLE, Space
 from nas_optuna.spaces.drawing import Params
 
@@ -119,9 +119,9 @@ def train_supernet(
 ) -> Supernet:
     """Train a supernet to its last epoch, from wherever the file has it; return it.
 
-    The file is written after each epoch. All that an epoch does follows from the file and the
-    plan, so a training that was killed and goes on ends with the same weights (on one device and
-    number of threads).
+    After each epoch the file is written and a sign of life is given. All that an epoch does
+    follows from the file and the plan, so a training that was killed and goes on ends with the
+    same weights (on one device and number of threads).
 
     Args:
         plan: What is trained.
@@ -154,6 +154,7 @@ def train_supernet(
         net.epoch += 1
         net.losses.append(loss)
         net.save(path, whole=net.epoch < plan.epochs)
+        sign_of_life()
         watch(net)
     return net
 

@@ -18,9 +18,10 @@ import torch
 from nas_optuna.data import DataSet, load
 from nas_optuna.evaluators.base import Candidate, Evaluator, Report
 from nas_optuna.evaluators.loop import NOWHERE, Stopping, train
-from nas_optuna.evaluators.recipe import TrainingSettings, pick_device, require, seeded
+from nas_optuna.evaluators.recipe import TrainingSettings, pick_device, require
 from nas_optuna.evaluators.resumption import FileResumption, Resumption
 from nas_optuna.metrics import METRICS, Metrics
+from nas_optuna.models import seeded
 
 
 def training_seed(seed: int, key: str) -> int:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from nas_optuna.architecture import Architecture
 from nas_optuna.data import DataSet, batch_count, load
 from nas_optuna.errors import SettingError
-from nas_optuna.evaluators.base import Candidate, Evaluator, Report
+from nas_optuna.evaluators.base import Candidate, Evaluator, Report, as_number
 from nas_optuna.evaluators.checkpoint import alone
 from nas_optuna.evaluators.loop import SCORING_BATCH, score, train
 from nas_optuna.evaluators.recipe import TrainingSettings, pick_device, require
@@ -134,7 +134,9 @@ class WeightSharing(TrainingSettings, Evaluator):
         """Where the supernet is kept."""
         of_networks = ("finetune", "calibration")
         settings = {name: v for name, v in self.identity().items() if name not in of_networks}
-        key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+        key = hashlib.sha256(
+            json.dumps(settings, sort_keys=True, default=as_number).encode()
+        ).hexdigest()[:16]
         return Path(self.directory).expanduser() / f"{key}.safetensors"
 
     def prepare(self) -> None:

@@ -27,9 +27,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from nas_optuna.data import DataSet, Split, load
 from nas_optuna.errors import SettingError, check_name
 from nas_optuna.evaluators.base import Candidate, Evaluator, Report
-from nas_optuna.evaluators.recipe import pick_device, require, seeded
+from nas_optuna.evaluators.recipe import pick_device, require
 from nas_optuna.evaluators.training import training_seed
 from nas_optuna.metrics import METRICS, Metrics
+from nas_optuna.models import seeded
 
 ScoreName = Literal["synflow", "naswot", "parameters", "grad_norm", "zen"]
 _RIDGE = 1e-3  # on a kernel of whole numbers; what keeps two equal codes from -infinity

@@ -11,6 +11,7 @@ from nas_optuna.models.latency import (
 from nas_optuna.models.latency_table import LatencyTable
 from nas_optuna.models.memory import measure_memory_mb
 from nas_optuna.models.network import Network, build, dry_run
+from nas_optuna.models.seeding import seeded
 from nas_optuna.models.supernet import SharedWeights
 from nas_optuna.models.tabulation import measure_table
 
@@ -31,4 +32,5 @@ __all__ = [
     "measure_table",
     "module_cost",
     "node_parameters",
+    "seeded",
 ]

@@ -19,6 +19,7 @@ from nas_optuna.architecture import Architecture
 from nas_optuna.models.cost import node_cost, node_keys
 from nas_optuna.models.network import build
 from nas_optuna.models.operations import Mixture
+from nas_optuna.models.seeding import seeded
 from nas_optuna.relaxation import NONE, open_choices
 
 COSTS = ("parameters", "flops")
@@ -45,8 +46,7 @@ class RelaxedNetwork:
         self, architecture: Architecture, seed: int = 0, device: str | torch.device = "cpu"
     ) -> None:
         self.choices = open_choices(architecture)
-        with torch.random.fork_rng([]), torch.device("cpu"):
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed would touch every GPU
+        with seeded(seed, torch.device("cpu")), torch.device("cpu"):
             self.network = build(architecture).to(device)
         # As in the paper's code: almost equal at first, and no two the same.
         generator = torch.Generator().manual_seed(seed)

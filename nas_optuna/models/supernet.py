@@ -20,6 +20,7 @@ from torch.func import functional_call
 from nas_optuna.architecture import Architecture, Node
 from nas_optuna.models.network import Network, build
 from nas_optuna.models.operations import make
+from nas_optuna.models.seeding import seeded
 from nas_optuna.operations import Setting, Shape
 
 _WIDTHS = ("channels", "features")  # settings that say how wide a node is
@@ -176,8 +177,7 @@ class SharedWeights:
         """A module of the node's own; the same one whenever and wherever it is asked for."""
         text = f"{self.seed} {sharing_key(node, inputs)} {node.settings} {inputs}"
         seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:7])
-        with torch.random.fork_rng([]), torch.device("cpu"):
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed would touch every GPU
+        with seeded(seed, torch.device("cpu")), torch.device("cpu"):
             return make(node.operation, node.complete(), inputs).to(self.device)
 
 

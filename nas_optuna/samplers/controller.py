@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from nas_optuna.models import seeded
 from nas_optuna.samplers.questions import Question, Step
 
 HIDDEN = 32
@@ -56,8 +57,7 @@ class Controller(nn.Module):
         self._conditions = conditions
         self._first: dict[str, int] = {}  # by question: number of its first choice
         self._counts: list[int] = []
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed, torch.device("cpu")):
             self.lstm = nn.LSTM(2 * EMBEDDING + conditions, HIDDEN, batch_first=True)
         self.questions = nn.Parameter(torch.empty(0, EMBEDDING))
         self.answers = nn.Parameter(self._drawn("first step", 1))  # the last row: no answer yet

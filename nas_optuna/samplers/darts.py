@@ -175,12 +175,13 @@ class DartsSampler(BaseSampler):
     def _memory(self, study: Study) -> SupernetMemory:
         if study.study_name not in self._memories:
             settings = f"{self._space.fingerprint} {self._data.fingerprint} {self._bilevel!r}"
-            self._memories[study.study_name] = SupernetMemory(
+            memory = SupernetMemory(
                 study,
                 self._training,
                 f"{settings} {self._seed} {_costs(study)}",
                 lambda epoch: self._cost_weights(_costs(study), epoch),
             )
+            self._memories.setdefault(study.study_name, memory)  # unless a thread was faster
         return self._memories[study.study_name]
 
     def _training(self) -> BilevelTraining:

@@ -1,4 +1,4 @@
-"""The relaxed network of a study: trained by one process at a time, and never lost.
+"""The relaxed network of a study: trained by one thread at a time, and never lost.
 
 After each epoch the weights are written as a safetensors file into the artifact store, and the
 alphas of all epochs so far, with the file's digest, into the database. Each epoch is a function of
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -57,6 +58,7 @@ class SupernetMemory:
         self._make = make
         self._cost_weights = cost_weights
         self._training: BilevelTraining | None = None  # of this process, if it trains
+        self._turns = threading.Lock()  # where there is no directory for a lock
 
     def alphas(self, epoch: int) -> Alphas:
         """Return the alphas after an epoch, and train until then if nobody else does.
@@ -65,7 +67,8 @@ class SupernetMemory:
             epoch: From 1.
 
         Returns:
-            The alphas of that epoch, or the newest there are while another process trains.
+            The alphas of that epoch, or the newest there are while another process or thread
+            trains.
         """
         history = self._history()
         if len(history) < epoch:
@@ -164,9 +167,14 @@ class SupernetMemory:
 
     @contextmanager
     def _turn(self) -> Iterator[bool]:
-        """Hold the right to train on this machine, if nobody else has it."""
+        """Hold the right to train on this machine, if no other process or thread has it."""
         if self._directory is None:
-            yield True
+            ours = self._turns.acquire(blocking=False)
+            try:
+                yield ours
+            finally:
+                if ours:
+                    self._turns.release()
             return
         lock = FileLock(self._directory / f"{self._name}.lock")
         try:

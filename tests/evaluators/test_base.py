@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from nas_optuna.data import Augmentation, load
@@ -14,6 +15,13 @@ def test_fingerprint_is_short_hex_and_the_same_for_equal_settings():
     assert len(BASE.fingerprint) == 16
     assert int(BASE.fingerprint, 16) >= 0
     assert BASE.fingerprint == FullTraining(load("digits"), epochs=3).fingerprint
+
+
+def test_numbers_of_numpy_are_numbers():
+    """As from `for seed in np.arange(3)`."""
+    given = FullTraining("digits", epochs=np.int64(3), seed=np.int64(0))
+    assert given.fingerprint == BASE.fingerprint
+    assert FullTraining("digits", epochs=3, learning_rate=np.float32(0.5)).fingerprint
 
 
 def test_the_device_is_no_part_of_it():

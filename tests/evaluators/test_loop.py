@@ -10,6 +10,7 @@ from torch import nn
 
 from nas_optuna.data import Augmentation, Split, load
 from nas_optuna.evaluators import Stopping, TrainingSettings, score, train
+from nas_optuna.liveness import heard_by
 from tests.evaluators.networks import Diverging, cnn, dropout_mlp
 
 SETTINGS = TrainingSettings(device="cpu")
@@ -36,6 +37,14 @@ def test_score_is_exact_and_in_evaluation_mode():
     assert found.accuracy == (logits.argmax(1) == part.targets).sum().item() / 700
     # one sum in float32 against two: 700 roundings of 6e-8
     assert found.loss == pytest.approx(F.cross_entropy(logits, part.targets).item(), rel=1e-4)
+
+
+def test_each_epoch_is_a_sign_of_life():
+    """Also without a validation part, where nothing is reported."""
+    signs = []
+    with heard_by(lambda: signs.append(1)):
+        fit(cnn(4), epochs=3, validation=None)
+    assert len(signs) == 3
 
 
 def test_one_epoch_is_the_update_written_by_hand():

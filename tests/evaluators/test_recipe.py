@@ -1,5 +1,8 @@
 """Settings are checked, decay spares vectors, schedules end at zero, seeds stay inside."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import nn
@@ -97,6 +100,26 @@ def test_seeded_decides_the_draws_inside_and_leaves_those_outside():
     with seeded(7, device) as generator:
         again = torch.rand(3), torch.rand(3, generator=generator)
     assert all(torch.equal(a, b) for a, b in zip(inside, again, strict=True))
+
+
+def test_threads_that_seed_take_turns():
+    device, entered = torch.device("cpu"), threading.Event()
+
+    def draw():
+        with seeded(8, device):
+            entered.set()
+            return torch.rand(3)
+
+    with seeded(7, device):
+        expected = torch.rand(6)
+    with ThreadPoolExecutor(1) as thread:
+        with seeded(7, device):
+            first = torch.rand(3)
+            other = thread.submit(draw)
+            assert not entered.wait(0.3)  # long enough for one that does not wait for its turn
+            second = torch.rand(3)
+        assert not torch.equal(other.result(), second)
+    assert torch.equal(torch.cat([first, second]), expected)
 
 
 def test_seeded_restores_after_an_error():

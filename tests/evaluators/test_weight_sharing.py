@@ -4,6 +4,7 @@ import dataclasses
 import os
 import signal
 from functools import partial
+from threading import Event, Thread
 
 import numpy as np
 import optuna
@@ -18,6 +19,7 @@ from nas_optuna.evaluators import Candidate, TrainingSettings, WeightSharing, sc
 from nas_optuna.evaluators.checkpoint import alone, load_checkpoint, save_checkpoint
 from nas_optuna.evaluators.loop import train
 from nas_optuna.evaluators.supernet_training import Supernet, SupernetPlan, train_supernet
+from nas_optuna.liveness import heard_by
 from nas_optuna.metrics import METRICS
 from nas_optuna.models import build, calibrate
 from nas_optuna.spaces import FunctionSpace, MLPSpace
@@ -202,6 +204,30 @@ def test_two_workers_train_it_once(tmp_path):
     assert log.read_text().split() == ["0", "1", "2", "2"]
 
 
+def test_each_epoch_of_a_supernet_is_a_sign_of_life(tmp_path):
+    signs = []
+    with heard_by(lambda: signs.append(1)):
+        sharing(tmp_path, epochs=3).prepare()
+    assert len(signs) == 3
+
+
+def test_a_worker_that_waits_for_a_supernet_gives_signs_of_life(tmp_path):
+    """The other one goes on until it hears of it."""
+    path, begun, heard = tmp_path / "shared.safetensors", Event(), Event()
+
+    def work():
+        with alone(path):
+            begun.set()
+            heard.wait(60)
+
+    other = Thread(target=work)
+    other.start()
+    assert begun.wait(60)
+    with heard_by(heard.set), alone(path):
+        assert heard.is_set()
+    other.join()
+
+
 def test_a_loss_that_is_not_finite_ends_it_and_loses_nothing(tmp_path):
     path = tmp_path / "nan.safetensors"
     space = MLPSpace((64,), 10, max_layers=2, widths=(8,), batch_norm=(False,))
@@ -223,6 +249,13 @@ def test_a_damaged_file_is_named(tmp_path, content):
     judge.file.write_bytes(content)
     with pytest.raises(StorageError, match=f"{judge.file.name} cannot be read .*delete it"):
         judge.prepare()
+
+
+@pytest.mark.parametrize("folder", ["a-file", "a-file/below", "/proc"])
+def test_a_folder_that_cannot_be_written_is_named_and_not_waited_for(tmp_path, folder):
+    (tmp_path / "a-file").write_text("")
+    with pytest.raises(StorageError, match=r"cannot be written .*; choose another directory"):
+        sharing(tmp_path / folder).prepare()
 
 
 def test_a_checkpoint_of_another_format_is_not_taken(tmp_path):

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +170,23 @@ def test_while_another_process_trains_the_newest_alphas_are_used(url, epochs):
         assert epochs == [0]
     go_on(study, 1, afresh=True)
     assert epochs == [0, 1, 2]
+
+
+def test_of_threads_that_share_a_study_in_memory_one_trains_and_the_others_sample(monkeypatch):
+    study, trained, train = create(None), [], BilevelTraining.train_epoch
+
+    def watched(self, weights):
+        trained.append(self.epoch)
+        if len(trained) == 1:  # in the middle of an epoch
+            with ThreadPoolExecutor(1) as thread:
+                assert len(thread.submit(go_on, study).result()) == 1
+        return train(self, weights)
+
+    monkeypatch.setattr(BilevelTraining, "train_epoch", watched)
+    assert len(go_on(study)) == 2
+    assert trained == [0]
+    go_on(study)
+    assert trained == [0, 1, 2]
 
 
 CHILD = """
