@@ -30,6 +30,7 @@ SAMPLING = "nas:sampling_seconds"  # spent in the sampler, if `Search` ran the t
 PREDICTED = "nas:predicted"  # true if the evaluator estimated the values and measured nothing
 
 FAILED = "nas:failed"  # what ended a trial that failed, in words; absent if its process died
+STOPPED = "stopped by a signal"  # what it says where a signal ended the trial
 
 QUESTION = "nas:search"  # study attribute: what was asked, compared when a study is resumed
 # Study attribute, followed by a digest: how and where some of its trials were run.
@@ -111,7 +112,7 @@ class TrialRecord:
         """Keep what ended the trial, unless that is the database itself."""
         if isinstance(error, SQLAlchemyError | StorageInternalError):
             return
-        told = "stopped by a signal" if isinstance(error, KeyboardInterrupt) else _in_a_line(error)
+        told = STOPPED if isinstance(error, KeyboardInterrupt) else _in_a_line(error)
         with suppress(Exception):  # another worker may have taken the trial over
             self._trial.set_user_attr(FAILED, told)
 

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_optuna.interruption import Interruption
 from nas_optuna.objective import Objective
+from nas_optuna.recording import TrialRecord
 from nas_optuna.samplers.timed import timed
 from nas_optuna.storage import ownership
 
@@ -65,6 +66,7 @@ def run_trials(
                 "Trial %d was given to another worker: this one was not heard of for too long.",
                 heeding.number,
             )
+            heeding.number = None  # what is raised before the next trial is no word on this one
 
 
 @contextmanager
@@ -79,7 +81,10 @@ def quiet() -> Iterator[None]:
 
 
 class _Heeding:
-    """An objective that a signal ends, and which knows the trial it was last given."""
+    """An objective that a signal ends, and which knows the trial it was last given.
+
+    `number` is None before the first trial, and again after one that was lost to another worker.
+    """
 
     def __init__(self, objective: Objective, interruption: Interruption) -> None:
         self._objective = objective
@@ -88,8 +93,13 @@ class _Heeding:
 
     def __call__(self, trial: optuna.Trial) -> float | tuple[float, ...]:
         self.number = trial.number
-        with self._interruption.judging():
-            return self._objective(trial)
+        try:
+            with self._interruption.judging():
+                return self._objective(trial)
+        except KeyboardInterrupt as stopped:
+            # The objective says so too, but does not begin if the signal came before the trial.
+            TrialRecord(trial).failed(stopped)
+            raise
 
     def stop(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Stop the study if a signal came."""

@@ -8,6 +8,7 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 import importlib.util
 import itertools
+import math
 import pwd
 import shutil
 import signal
@@ -23,6 +24,8 @@ import optuna
 import psycopg
 import pytest
 from playwright.sync_api import Browser, sync_playwright
+
+from nas_optuna.storage import waiting
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 # A job that a shell put in the background ignores Ctrl-C, and its children would inherit that.
@@ -50,6 +53,12 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if {"postgres", "postgres_url"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.postgres)
+
+
+@pytest.fixture(autouse=True)
+def no_outage_before(monkeypatch):
+    """For a while after a database was away nobody is taken for dead, in no later test either."""
+    monkeypatch.setattr(waiting, "_last_away", -math.inf)
 
 
 @pytest.fixture(params=DATABASES)

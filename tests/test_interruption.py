@@ -12,7 +12,9 @@ import nas_optuna as nas
 from nas_optuna.escape import Escape
 from nas_optuna.interruption import Interruption
 from nas_optuna.objective import Objective
+from nas_optuna.recording import FAILED, STOPPED
 from nas_optuna.storage import Storage
+from nas_optuna.storage.ownership import MAX_RETRIES, RETRY_HISTORY
 from tests.formula import Formula
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -77,6 +79,8 @@ def test_a_signal_at_any_place_stops_a_run(search, monkeypatch, place, number):
     assert [signal.getsignal(s) for s in SIGNALS] == handlers
     states = [t.state for t in study.get_trials(deepcopy=False)]
     assert TrialState.RUNNING not in states
+    for failed in study.get_trials(states=(TrialState.FAIL,)):
+        assert failed.user_attrs[FAILED] == STOPPED  # or its repetitions would be counted
     finished = states.count(TrialState.COMPLETE)
     assert 2 <= finished <= 3
     assert states.count(TrialState.WAITING) == states.count(TrialState.FAIL) <= 1
@@ -101,6 +105,20 @@ def test_an_interrupted_study_goes_on_as_if_it_had_not_been(search, monkeypatch,
     assert [(t.params, t.values) for t in study.get_trials(states=finished)] == [
         (t.params, t.values) for t in other.get_trials(states=finished)
     ]
+
+
+def test_a_trial_that_is_stopped_each_time_is_repeated_until_it_ends(search):
+    study = search.create()
+    for _ in range(MAX_RETRIES + 2):
+        stopped = replace(search, evaluator=Formula(kill_at=1, number=signal.SIGTERM))
+        with pytest.raises(KeyboardInterrupt):
+            stopped.optimize(study, trials=1)
+    search.optimize(study, trials=1)
+    *failed, last = study.trials
+    assert [t.state for t in failed] == [TrialState.FAIL] * (MAX_RETRIES + 2)
+    assert last.state is TrialState.COMPLETE
+    assert last.params == failed[0].params
+    assert last.system_attrs[RETRY_HISTORY] == [t.number for t in failed]
 
 
 def test_a_second_signal_ends_what_hangs(monkeypatch):

@@ -6,7 +6,10 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from threading import Event, Thread
+from types import SimpleNamespace
 
 import optuna
 import psutil
@@ -16,13 +19,17 @@ from optuna.trial import TrialState
 from typer.testing import CliRunner
 
 import nas_optuna as nas
+from nas_optuna import running
 from nas_optuna.cli.app import app
 from nas_optuna.errors import StorageError
+from nas_optuna.liveness import sign_of_life
 from nas_optuna.storage import ownership
 from nas_optuna.storage.budget import Goal, goal_of, leave_goal, set_goal, spent
-from nas_optuna.workers.processes import places
+from nas_optuna.workers import LocalCrew, watchdog, work
+from nas_optuna.workers.processes import MOST_DEATHS, places
 from tests.cli.conftest import SMALL, command
-from tests.crews import ONE, evaluations, finish, goal, search, start
+from tests.crews import ONE, SPACE, evaluations, finish, goal, search, start
+from tests.formula import Formula
 from tests.storage.processes import CONTEXT, together
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -93,6 +100,46 @@ def test_a_worker_that_hangs_ends_itself_and_its_trial_is_repeated(tmp_path):
     assert states(study) == {"FAIL": 1, "COMPLETE": 1}
 
 
+class Clock:
+    """Stands still until it is told how late it is."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.read = Event()
+
+    def monotonic(self):
+        self.read.set()
+        return self.now
+
+    def wait_until_read(self, times):
+        for _ in range(times):
+            self.read.clear()
+            assert self.read.wait(60)
+
+
+def test_signs_of_life_keep_a_worker_alive(tmp_path, monkeypatch):
+    """As those of a training whose epochs are in no trial: of a supernet, or of proxy health."""
+    clock, killed = Clock(), Event()
+    monkeypatch.setattr(watchdog, "time", clock)
+    monkeypatch.setattr(
+        watchdog, "os", SimpleNamespace(getpid=os.getpid, kill=lambda *_: killed.set())
+    )
+    storage = nas.storage.open(f"sqlite:///{tmp_path}/nas.db")
+    with watchdog.Watchdog(storage.engine, 0.04):  # so it looks every 0.01 s
+        for _ in range(5):
+            clock.now += 0.03
+            sign_of_life()
+        clock.now += 0.03
+        clock.wait_until_read(3)
+        assert not killed.is_set()
+        other = Thread(target=sign_of_life)  # which says nothing about the one that is watched
+        clock.now += 0.03
+        other.start()
+        other.join()
+        assert killed.wait(60)
+    sign_of_life()  # nobody hears it any more
+
+
 def test_a_worker_taken_for_dead_gives_up_its_trial_and_goes_on(storage_url, tmp_path):
     """It was stopped, as a machine that sleeps, and another worker took its trial over."""
     log = tmp_path / "log"
@@ -101,15 +148,82 @@ def test_a_worker_taken_for_dead_gives_up_its_trial_and_goes_on(storage_url, tmp
     while not any(t.intermediate_values for t in study.get_trials(deepcopy=False)):
         time.sleep(0.05)
     os.kill(stopped.pid, signal.SIGSTOP)
-    backend = ownership.backend_of(study._storage)
-    with backend.engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE trial_heartbeats SET heartbeat = '2020-01-01 00:00:00'")
+    age_heartbeats(study)
     assert len(ownership.reap(study)) == 1
     os.kill(stopped.pid, signal.SIGCONT)
     finish(storage_url, log, goal(6), count=1)
     stopped.join(timeout=60)
     assert stopped.exitcode == 0
     assert states(study) == {"FAIL": 1, "COMPLETE": 6}
+
+
+class Slept(Formula):
+    """Judges its first network while this worker counts as dead.
+
+    Args:
+        meanwhile: Called in the middle of that; None in a worker that is awake.
+    """
+
+    def __init__(self, meanwhile=None):
+        super().__init__()
+        self.meanwhile = meanwhile
+
+    def evaluate(self, candidate, report):
+        metrics = super().evaluate(candidate, report)
+        if self.meanwhile and len(self.judged) == 1:
+            self.meanwhile()
+        return metrics
+
+
+def sleeping_and_awake(url, meanwhile):
+    """A search that sleeps in its first trial, and another on the same study that is awake."""
+    awake = nas.Search(
+        name="crew", space=SPACE, evaluator=Slept(), metrics=("accuracy", "parameters"),
+        sampler="random", storage=url,
+    )  # fmt: skip
+    return replace(awake, evaluator=Slept(lambda: meanwhile(awake))), awake
+
+
+def age_heartbeats(study):
+    with ownership.backend_of(study._storage).engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE trial_heartbeats SET heartbeat = '2020-01-01 00:00:00'")
+
+
+def test_a_worker_that_lost_its_trial_leaves_when_the_others_met_the_goal(tmp_path, monkeypatch):
+    def meanwhile(awake):
+        age_heartbeats(study)
+        awake.optimize(awake.load(), trials=3)
+
+    told = []
+
+    def tell(*args):
+        told.append(args)
+        assert len(told) < 3  # it went on for ever
+
+    monkeypatch.setattr(running._logger, "warning", tell)
+    sleeping, _ = sleeping_and_awake(f"sqlite:///{tmp_path}/nas.db", meanwhile)
+    study = sleeping.create()
+    work(sleeping, study, goal=goal(3))
+    assert len(told) == 1
+    assert states(study) == {"FAIL": 1, "COMPLETE": 3}
+
+
+def test_a_trial_that_optuna_finds_silent_is_given_up_by_its_worker(storage_url):
+    """Optuna looks before each trial, without our asking for it."""
+
+    def meanwhile(awake):
+        other = awake.load()
+        age = [lambda study, trial: age_heartbeats(study) if trial.number == 1 else None]
+        awake.optimize(other, trials=2, callbacks=age)
+
+    sleeping, _ = sleeping_and_awake(storage_url, meanwhile)
+    study = sleeping.create()
+    sleeping.optimize(study, trials=1)
+    assert [t.state.name for t in study.trials] == ["FAIL", *["COMPLETE"] * 3]
+    first, _, again, _ = study.trials
+    assert first.system_attrs[ownership.REAPED]
+    assert again.system_attrs[ownership.RETRY_OF] == first.number
+    assert again.params == first.params
 
 
 def test_a_signal_lets_a_worker_leave_and_its_trial_pass_on(storage_url, tmp_path):
@@ -187,6 +301,28 @@ def test_cores_are_divided(monkeypatch):
     assert {p["OMP_NUM_THREADS"] for p in places(9, environment={}, gpus=0)} == {"1"}
     chosen = places(3, environment={"OMP_NUM_THREADS": "5"}, gpus=0)
     assert {p["OMP_NUM_THREADS"] for p in chosen} == {"5"}
+
+
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGSEGV, "SIGSEGV"), (35, "signal 35")])
+def test_every_signal_that_ends_a_worker_has_a_name(number, name, caplog):
+    """Also the real-time ones, most of which Python knows by number only."""
+    crew = LocalCrew(lambda: 0, 1)
+    crew._deaths = MOST_DEATHS  # so that no other is started in its place
+    crew._processes[0] = SimpleNamespace(exitcode=-number)
+    assert not crew.look_after(finished=0)
+    assert f"Worker 0 was ended by {name} once too often." in caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("threads", "expected"),
+    [("2,1", "2"), (" 3 , 2", "3"), ("0", "4"), ("-1", "4"), ("many", "4"), ("", "4")],
+)
+def test_of_a_list_of_threads_the_first_counts_and_what_is_no_number_does_not(
+    monkeypatch, threads, expected
+):
+    monkeypatch.setattr("nas_optuna.workers.processes.cores", lambda: 8)
+    (place, _) = places(2, environment={"OMP_NUM_THREADS": threads}, gpus=0)
+    assert place == {"OMP_NUM_THREADS": expected, "MKL_NUM_THREADS": expected}
 
 
 SLOW = SMALL.replace("[4, 6, 8, 256]", "list(range(4, 40))").replace("epochs=2", "epochs=40")

@@ -1,7 +1,7 @@
 """Study databases: opening them, what is kept in them beside trials, and who runs which trial."""
 
 from nas_optuna.storage.claims import Claims, claimed
-from nas_optuna.storage.engine import Storage, engine_of, mask, open, reason
+from nas_optuna.storage.engine import Storage, engine_of, mask, open, reason, without_secrets
 from nas_optuna.storage.evaluations import EvaluationCache, EvaluationKey
 from nas_optuna.storage.ownership import draw_index, reap, retry
 from nas_optuna.storage.states import SamplerStates, State, Stored
@@ -22,4 +22,5 @@ __all__ = [
     "reap",
     "reason",
     "retry",
+    "without_secrets",
 ]

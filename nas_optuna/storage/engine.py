@@ -19,7 +19,7 @@ from sqlalchemy import URL, Connection, Engine, event, make_url
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from nas_optuna.errors import StorageError
-from nas_optuna.storage.ownership import backend_of, retry
+from nas_optuna.storage.ownership import backend_of
 from nas_optuna.storage.sharing import SharedStorage
 from nas_optuna.storage.waiting import driver_error, patiently
 
@@ -161,6 +161,19 @@ def mask(url: str) -> str:
     return parsed.difference_update_query(_secret_keys(parsed)).render_as_string()
 
 
+def without_secrets(text: str, url: str) -> str:
+    """Return `text` without the passwords in `url`, as they are and as a URL quotes them.
+
+    Example:
+        >>> without_secrets("PASSWORD = 'a/b'", "postgresql://ada:a%2Fb@db.example/nas")
+        "PASSWORD = '***'"
+    """
+    try:
+        return _without_secrets(text, _split(url))
+    except ValueError:  # nothing can be told to be a password
+        return text
+
+
 def reason(error: Exception, url: str) -> str:
     """Why the database at `url` failed, in its own words: one line, without any password.
 
@@ -216,7 +229,6 @@ def _settings(url: str) -> dict[str, Any]:
         "skip_compatibility_check": True,  # it waits for itself on SQLite; see check_version
         "heartbeat_interval": HEARTBEAT_INTERVAL,
         "grace_period": GRACE_PERIOD,
-        "heartbeat_stale_trial_callback": retry,
     }
 
 
@@ -285,12 +297,17 @@ def _secret_keys(url: URL) -> list[str]:
 
 def _reason(error: Exception, url: URL) -> str:
     """The driver's message on one line, without any password."""
-    text = str(driver_error(error))
-    secrets = [url.password or "", *(str(url.query[key]) for key in _secret_keys(url))]
+    return " ".join(_without_secrets(str(driver_error(error)), url).split()).rstrip(".")
+
+
+def _without_secrets(text: str, url: URL) -> str:
+    secrets = [url.password or ""]
+    for key in _secret_keys(url):
+        secrets += url.normalized_query[key]
     for secret in filter(None, secrets):
         for spelling in (secret, quote(secret, safe=""), quote_plus(secret)):
             text = text.replace(spelling, "***")
-    return " ".join(text.split()).rstrip(".")
+    return text
 
 
 def _advice(url: URL) -> str:

@@ -5,7 +5,8 @@ is killed at any moment leaves no trial that nobody can account for.
 
 - Owner on this machine: `reap` looks whether the process still lives.
 - Owner on another machine, or in another container, or one that hangs so that not even its
-  heartbeat goes on: Optuna's heartbeat decides.
+  heartbeat goes on: Optuna's heartbeat decides, but not right after the database was away, when
+  nobody's could come.
 - No owner (the trial was made through another storage class): Optuna's heartbeat decides too;
   without a heartbeat the trial is left alone, since nothing tells it from a long training.
 """
@@ -30,11 +31,13 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.orm import Session
 
-from nas_optuna.storage.waiting import patient
+from nas_optuna.recording import FAILED, STOPPED
+from nas_optuna.storage.waiting import LONGEST_PAUSE, patient, seconds_since_away
 
 OWNER = "nas:owner"
 RETRY_OF = "nas:retry_of"  # number of the first trial of the chain
 RETRY_HISTORY = "nas:retry_history"  # numbers of all trials of the chain so far
+RETRY_STOPS = "nas:retry_stops"  # how many of these a signal stopped; absent if none
 REAPED = "nas:reaped"  # true if a trial was failed by another process than its owner
 MAX_RETRIES = 3
 
@@ -121,7 +124,7 @@ def reap(study: Study) -> list[int]:
     if backend is None:
         return []
     one_machine = backend.engine.dialect.name == "sqlite"
-    silent = set(backend._get_stale_trial_ids(study._study_id) if _heartbeats(backend) else ())
+    silent = set(_silent(backend, study._study_id))
     reaped = []
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         who = trial.system_attrs.get(OWNER)
@@ -134,8 +137,31 @@ def reap(study: Study) -> list[int]:
     return reaped
 
 
-def _heartbeats(backend: RDBStorage) -> bool:
-    return backend.heartbeat_interval is not None
+def reap_silent(backend: RDBStorage, study_id: int) -> None:
+    """Fail every RUNNING trial whose heartbeat is overdue, and enqueue its clean retry.
+
+    As in `reap`, both are one transaction.
+    """
+    for trial_id in _silent(backend, study_id):
+        _fail(backend, study_id, backend.get_trial(trial_id))
+
+
+_overdue = patient(RDBStorage._get_stale_trial_ids)  # not as `SharedStorage` has it: that reaps
+
+
+def _silent(backend: RDBStorage, study_id: int) -> list[int]:
+    """Ids of the RUNNING trials whose heartbeat is overdue; none if that tells nothing yet.
+
+    When a database comes back after a long time, all heartbeats are overdue, and each process
+    that lives sends its next one within the longest pause between two tries. A whole interval
+    more is waited for connections that are slow to come up.
+    """
+    interval = backend.heartbeat_interval
+    if interval is None:
+        return []
+    overdue = _overdue(backend, study_id)
+    # Asked after the look, which may have been what waited.
+    return overdue if seconds_since_away() > interval + LONGEST_PAUSE else []
 
 
 @patient
@@ -159,7 +185,7 @@ def is_gone(backend: RDBStorage, trial_id: int) -> bool:
         one_machine = backend.engine.dialect.name == "sqlite"
         if is_dead(json.loads(text), one_machine=one_machine):
             return True
-    return _heartbeats(backend) and trial_id in backend._get_stale_trial_ids(study_id)
+    return trial_id in _silent(backend, study_id)
 
 
 @patient
@@ -191,7 +217,7 @@ def _fail(backend: RDBStorage, study_id: int, dead: FrozenTrial) -> bool:
 
 
 def retry(study: Study, trial: FrozenTrial) -> None:
-    """Enqueue the clean retry of a failed trial; the callback of Optuna's heartbeat."""
+    """Enqueue the clean retry of a failed trial."""
     again = clean_retry(trial)
     if again is not None:
         study.add_trial(again)
@@ -200,17 +226,22 @@ def retry(study: Study, trial: FrozenTrial) -> None:
 def clean_retry(trial: FrozenTrial) -> FrozenTrial | None:
     """A WAITING trial that repeats `trial`, or None after three retries.
 
+    A trial that a signal stopped (`nas:failed` says so) does not count: a job whose time is over
+    says nothing against its trial. One whose process dies, or which fails, may do so each time.
+
     It keeps the parameters drawn so far and what belongs to the proposal (the generation of an
     evolutionary sampler, keys that start with `nas:proposal`), and nothing that was measured:
     no values, constraints or rungs of a pruner.
     """
     attrs = trial.system_attrs
     history = [*attrs.get(RETRY_HISTORY, []), trial.number]
-    if len(history) > MAX_RETRIES:
+    stops: int = attrs.get(RETRY_STOPS, 0) + (trial.user_attrs.get(FAILED) == STOPPED)
+    if len(history) - stops > MAX_RETRIES:
         return None
     proposal = {key: value for key, value in attrs.items() if _belongs_to_proposal(key)}
     drawn = {**attrs.get(_FIXED_PARAMS, {}), **trial.params}
     chain = {RETRY_OF: history[0], RETRY_HISTORY: history}
+    chain |= {RETRY_STOPS: stops} if stops else {}
     return create_trial(
         state=TrialState.WAITING, system_attrs={**proposal, _FIXED_PARAMS: drawn, **chain}
     )

@@ -17,7 +17,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from nas_optuna.storage.budget import Goal, require_room
-from nas_optuna.storage.ownership import OWNER, RETRY_OF, ticket
+from nas_optuna.storage.ownership import OWNER, RETRY_OF, reap_silent, ticket
 from nas_optuna.storage.waiting import patient, patiently
 
 
@@ -123,6 +123,16 @@ class SharedStorage(RDBStorage):
             self._set_trial_attr_without_commit(session, attrs, trial_id, OWNER, who)
         return True
 
+    def _get_stale_trial_ids(self, study_id: int) -> list[int]:
+        """Reap the trials whose heartbeat is overdue, which leaves none of them to Optuna.
+
+        Before each trial Optuna fails those that this returns, and enqueues the repetitions after
+        that: a process killed in between would lose them, and the trial's own worker, if it lives
+        after all, would not learn from the trial's state that another one has it.
+        """
+        reap_silent(self, study_id)
+        return []
+
     def _is_told(self, trial_id: int, state: TrialState, values: Sequence[float] | None) -> bool:
         trial = super().get_trial(trial_id)
         return trial.state == state and trial.values == (None if values is None else [*values])
@@ -136,6 +146,6 @@ for _name in (
     "get_trial_param", "get_trial_system_attrs", "get_trial_user_attrs", "record_heartbeat",
     "set_study_system_attr", "set_study_user_attr", "set_trial_intermediate_value",
     "set_trial_system_attr", "set_trial_user_attr", "_get_best_trial_id",
-    "_get_stale_trial_ids", "_get_trials", "_set_trial_param",
+    "_get_trials", "_set_trial_param",
 ):  # fmt: skip
     setattr(SharedStorage, _name, patient(getattr(RDBStorage, _name)))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import random
 import sqlite3
 import time
@@ -19,10 +20,13 @@ from typing import ParamSpec, TypeVar
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
 
+from nas_optuna.liveness import sign_of_life
+
 PATIENCE = 900.0  # seconds that a database may be away
 LONGEST_PAUSE = 5.0  # seconds between two tries
 _FIRST_PAUSE = 0.1
 _TOLD_AFTER = 3.0  # seconds; a deadlock or a quick restart is not worth a line
+_last_away = -math.inf  # when this process last found a database away for longer than that
 
 # SQLSTATE: connection lost; server shutting down, crashed, or starting; too many connections;
 # serialization failure; deadlock.
@@ -82,6 +86,7 @@ def patiently(
     Raises:
         Exception: What `call` raised, if it will not pass or the patience is over.
     """
+    global _last_away
     patience = PATIENCE if patience is None else patience
     began, told, pause, step = time.monotonic(), False, _FIRST_PAUSE, call
     while True:
@@ -91,17 +96,32 @@ def patiently(
             away = time.monotonic() - began
             if not passes(error) or away >= patience:
                 raise
-            if away > _TOLD_AFTER and not told:
+            if away > _TOLD_AFTER:
+                _last_away = time.monotonic()
+                if not told:
+                    _tell(patience)
                 told = True
-                minutes = max(1, round(patience / 60))
-                _logger.warning("The database is away; waiting for it, at most %d min.", minutes)
         else:
             if told:
                 _logger.warning("The database is back after %.0f s.", time.monotonic() - began)
             return result
+        sign_of_life()
         time.sleep(pause * random.uniform(0.5, 1.0))  # workers must not all come at once
         pause = min(2 * pause, LONGEST_PAUSE)
         step = again or call
+
+
+def _tell(patience: float) -> None:
+    minutes = max(1, round(patience / 60))
+    _logger.warning("The database is away; waiting for it, at most %d min.", minutes)
+
+
+def seconds_since_away() -> float:
+    """Seconds since any thread of this process last found a database away for long; inf if none.
+
+    A wait of a few seconds, as for a deadlock or a lock, does not count.
+    """
+    return time.monotonic() - _last_away
 
 
 def patient(function: Callable[P, T]) -> Callable[P, T]:

@@ -72,7 +72,7 @@ class LocalCrew(Crew):
                 self.failed += process.exitcode not in _LEFT
                 continue
             self._deaths += 1
-            cause = signal.Signals(-process.exitcode).name
+            cause = _signal_name(-process.exitcode)
             if self._deaths > MOST_DEATHS * self.count:
                 self.failed += 1
                 _logger.error("Worker %d was ended by %s once too often.", index, cause)
@@ -100,7 +100,8 @@ def places(
     """Environment of each of `count` workers on this machine.
 
     GPUs are given out round robin, among those that `CUDA_VISIBLE_DEVICES` names if it is set.
-    Cores are divided, unless `OMP_NUM_THREADS` says how many threads a process has.
+    Cores are divided, unless `OMP_NUM_THREADS` says how many threads a process has; of a list,
+    such as `2,1`, the first number counts, which is for the outermost parallel region.
 
     Args:
         count: Number of workers.
@@ -117,7 +118,7 @@ def places(
         devices = [str(number) for number in range(found)]
     else:
         devices = [name for name in visible.split(",") if name]
-    threads = environment.get("OMP_NUM_THREADS") or str(max(1, cores() // count))
+    threads = str(_threads(environment) or max(1, cores() // count))
     return [
         {
             **{name: threads for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")},
@@ -127,11 +128,24 @@ def places(
     ]
 
 
+def _threads(environment: Mapping[str, str]) -> int:
+    """What `OMP_NUM_THREADS` says; 0 if it says nothing that OpenMP would heed."""
+    first = environment.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(first) if first.isdecimal() else 0
+
+
 def cores() -> int:
     """Cores that this process may use, which a job of Slurm or a container limits."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals have none
+        return f"signal {number}"
 
 
 def _work(job: Job) -> None:

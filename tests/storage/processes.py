@@ -120,6 +120,19 @@ def search(url, trials, ready):
 def search_until_statement(url, count):
     """Reap and run a trial, and die of SIGKILL right before the SQL statement `count`."""
     study = study_of(url)
+    _die_before_statement(study, count)
+    reap(study)
+    study.optimize(formula, n_trials=1)
+
+
+def fail_stale_until_statement(url, count):
+    """Do what Optuna does before each trial, and die right before the SQL statement `count`."""
+    study = study_of(url)
+    _die_before_statement(study, count)
+    optuna.storages.fail_stale_trials(study)
+
+
+def _die_before_statement(study, count):
     seen = itertools.count(1)
 
     def die(*_):
@@ -127,8 +140,6 @@ def search_until_statement(url, count):
             os.kill(os.getpid(), signal.SIGKILL)
 
     event.listen(engine_of(study._storage), "before_cursor_execute", die)
-    reap(study)
-    study.optimize(formula, n_trials=1)
 
 
 def ask_and_wait(url, trials, ready):

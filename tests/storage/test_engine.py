@@ -53,7 +53,6 @@ def test_heartbeat_is_on_and_opening_warns_of_nothing(storage_url):
         storage = nas_optuna.storage.open(storage_url)
     assert storage.get_heartbeat_interval() == 60
     assert storage.grace_period == 180
-    assert storage.get_heartbeat_stale_trial_callback() is nas_optuna.storage.retry
 
 
 @pytest.mark.parametrize("scheme", ["postgresql+psycopg", "postgresql", "postgres"])

@@ -1,5 +1,7 @@
+import itertools
 import os
 import random
+import sqlite3
 import subprocess
 import sys
 import time
@@ -14,14 +16,18 @@ from optuna.storages import RDBStorage, fail_stale_trials
 from optuna.trial import TrialState, create_trial
 
 import nas_optuna.storage
-from nas_optuna.storage import draw_index, reap, retry
+from nas_optuna.recording import FAILED, STOPPED
+from nas_optuna.storage import draw_index, reap, retry, waiting
 from nas_optuna.storage.ownership import (
     MAX_RETRIES,
     OWNER,
     RETRY_HISTORY,
     RETRY_OF,
+    RETRY_STOPS,
+    backend_of,
     clean_retry,
     is_dead,
+    is_gone,
     owner,
 )
 
@@ -29,6 +35,7 @@ from .processes import (
     CONTEXT,
     DrawSampler,
     ask_and_wait,
+    fail_stale_until_statement,
     formula,
     reap_now,
     search,
@@ -182,6 +189,12 @@ def test_reap_leaves_those_it_cannot_judge(postgres_url):
     assert reap(optuna.create_study()) == []
 
 
+def age_heartbeats(study):
+    age = sa.text("UPDATE trial_heartbeats SET heartbeat = :long_ago")
+    with nas_optuna.storage.engine_of(study._storage).begin() as connection:
+        connection.execute(age, {"long_ago": "2020-01-01 00:00:00"})
+
+
 def test_a_trial_without_heartbeat_is_retried_by_optuna(storage_url):
     study = study_of(storage_url)
     storage, trial = study._storage, study.ask()
@@ -190,14 +203,71 @@ def test_a_trial_without_heartbeat_is_retried_by_optuna(storage_url):
     storage.record_heartbeat(trial._trial_id)
     fail_stale_trials(study)
     assert study.trials[0].state is TrialState.RUNNING
-    age = sa.text("UPDATE trial_heartbeats SET heartbeat = :long_ago")
-    with nas_optuna.storage.engine_of(storage).begin() as connection:
-        connection.execute(age, {"long_ago": "2020-01-01 00:00:00"})
+    age_heartbeats(study)
     fail_stale_trials(study)
     dead, again = study.trials
     assert (dead.state, again.state) == (TrialState.FAIL, TrialState.WAITING)
     assert again.system_attrs["fixed_params"] == dead.params
     assert again.constraints == {}
+
+
+# Looking for the silent, failing one and enqueuing its repetition takes some 28 statements.
+def test_optuna_killed_while_it_fails_a_silent_trial_loses_nothing(storage_url):
+    study = study_of(storage_url)
+    study._storage.record_heartbeat(study.ask()._trial_id)
+    age_heartbeats(study)
+    seen = []
+    for count in itertools.count(1, 5):
+        process = start(fail_stale_until_statement, storage_url, count)
+        process.join()
+        seen.append([t.state.name for t in study.trials])
+        if process.exitcode == 0:
+            break
+    assert len(seen) >= 4
+    assert seen[0] == ["RUNNING"]
+    assert seen[-1] == ["FAIL", "WAITING"]
+    assert all(states in (seen[0], seen[-1]) for states in seen)
+
+
+class Clock:
+    """Time that passes when it is slept, and no other."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+def test_silence_tells_nothing_right_after_the_database_was_away(storage_url, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(waiting, "time", clock)
+    study = study_of(storage_url)
+    storage, trial = study._storage, study.ask()
+    process = leave_dead(storage_url, 1)
+    storage.record_heartbeat(trial._trial_id)
+    age_heartbeats(study)  # as during an outage of more than the grace period
+    back = clock.now + 200.0
+
+    def begin(_):
+        if clock.now < back:
+            raise sqlite3.OperationalError("database is locked")
+
+    sa.event.listen(nas_optuna.storage.engine_of(storage), "begin", begin, insert=True)
+    process.kill()
+    process.join()
+    assert reap(study) == [1]  # its process is known to be dead; the other's heartbeat is due
+    assert clock.now >= back
+    fail_stale_trials(study)
+    assert not is_gone(backend_of(storage), trial._trial_id)
+    clock.sleep(60.0)
+    assert reap(study) == []
+    clock.sleep(10.0)  # an interval and the longest pause are over, and it came not
+    assert is_gone(backend_of(storage), trial._trial_id)
+    assert reap(study) == [0]
 
 
 def test_a_retry_keeps_the_proposal_and_nothing_measured():
@@ -244,6 +314,25 @@ def test_a_chain_ends_after_its_retries(storage_url):
     assert [draw_index(study, t) for t in study.trials] == [0] * (MAX_RETRIES + 1)
     study.ask()
     assert draw_index(study, study.trials[-1]) == 1
+
+
+def test_what_a_signal_stopped_does_not_count():
+    stops, deaths, number = 0, 0, 0
+    again = create_trial(state=TrialState.WAITING)
+    while again is not None:
+        stopped = number % 3 > 0
+        ended = create_trial(
+            state=TrialState.FAIL,
+            user_attrs={FAILED: STOPPED} if stopped else {},
+            system_attrs=again.system_attrs,
+        )
+        ended.number = number
+        stops, deaths, number = stops + stopped, deaths + (not stopped), number + 1
+        again = clean_retry(ended)
+        if again is not None:
+            assert again.system_attrs.get(RETRY_STOPS, 0) == stops
+            assert again.system_attrs[RETRY_HISTORY] == list(range(number))
+    assert (deaths, stops) == (MAX_RETRIES + 1, 2 * MAX_RETRIES)
 
 
 def test_draw_index_skips_retries():
