@@ -32,6 +32,7 @@ from nas_optuna.storage import EvaluationCache, EvaluationKey, claimed
 from nas_optuna.timing import LatencySettings, Stopwatch
 
 DEFAULT_METRICS = ("accuracy", "latency_ms", "parameters")
+_NO_MEMORY = ("not enough memory", "CUDA error: out of memory")  # in the text of an error
 _COSTS = frozenset(Cost.__dataclass_fields__)
 
 
@@ -111,6 +112,7 @@ class Objective:
 
         Raises:
             optuna.TrialPruned: The pruner or the evaluator stopped the training.
+            RuntimeError: The GPU broke, which says nothing about the architecture.
         """
         record = TrialRecord(trial)
         try:
@@ -140,13 +142,9 @@ class Objective:
         except optuna.TrialPruned:
             record.constraints(self._violations(values))
             raise
-        except torch.OutOfMemoryError as error:
-            return self._infeasible(record, values, out_of_memory=str(error))
         except RuntimeError as error:
             # What passed on the meta device may still fail with real numbers.
-            if "not enough memory" in str(error):
-                return self._infeasible(record, values, out_of_memory=str(error))
-            return self._infeasible(record, values, unbuildable=str(error))
+            return self._infeasible(record, values, **_blame(error))
         return self._judged(record, values)
 
     def _judged(
@@ -311,6 +309,22 @@ def evaluation_key(evaluator: Evaluator, digest: str) -> EvaluationKey:
         data=str(identity.get("data", "")),
         seed=int(cast(int, identity.get("seed", 0))),
     )
+
+
+def _blame(error: RuntimeError) -> dict[str, str]:
+    """What a failure says against the network: it is too large for the device, or unbuildable.
+
+    Raises:
+        RuntimeError: It is `error` that says nothing against it, since the device broke. After
+            most such errors no other network runs in this process either.
+    """
+    text = str(error)
+    if isinstance(error, torch.OutOfMemoryError) or any(words in text for words in _NO_MEMORY):
+        return {"out_of_memory": text}
+    broken = getattr(torch, "AcceleratorError", ())  # which torch 2.6 has not
+    if isinstance(error, broken) or text.startswith("CUDA error"):
+        raise error
+    return {"unbuildable": text}
 
 
 def _checked(pruner: BasePruner | None, metrics: Sequence[str]) -> BasePruner | None:

@@ -179,11 +179,33 @@ class Fails(Formula):
         raise self.error
 
 
+DEVICE_ERROR = getattr(torch, "AcceleratorError", RuntimeError)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DEVICE_ERROR("CUDA error: an illegal memory access was encountered"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`"),
+    ],
+)
+def test_a_broken_device_ends_the_run_and_is_not_held_against_the_network(error):
+    storage = optuna.storages.InMemoryStorage()
+    with pytest.raises(RuntimeError, match="CUDA error") as caught:
+        run(nas.Objective(SPACE, Fails(error), COUNTED), 3, storage=storage)
+    assert caught.value is error
+    (trial,) = optuna.load_study(study_name=None, storage=storage).trials
+    assert trial.state is optuna.trial.TrialState.FAIL
+    assert trial.user_attrs["nas:failed"] == f"{type(error).__name__}: {error}"
+    assert not trial.constraints
+
+
 @pytest.mark.parametrize(
     ("error", "constraint"),
     [
         (torch.OutOfMemoryError("CUDA out of memory"), "device_memory"),
         (RuntimeError("DefaultCPUAllocator: not enough memory"), "device_memory"),
+        (DEVICE_ERROR("CUDA error: out of memory"), "device_memory"),
         (RuntimeError("shapes do not match"), "build"),
     ],
 )

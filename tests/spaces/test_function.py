@@ -1,7 +1,9 @@
 """The user's own space: a function that asks the trial and returns a network."""
 
+import importlib.util
 import logging
 import pathlib
+import sys
 
 import numpy as np
 import optuna
@@ -10,6 +12,7 @@ import torch
 from torch import nn
 
 import nas_optuna as nas
+from nas_optuna.candidates import propose_params
 from nas_optuna.errors import StudyMismatchError
 from nas_optuna.spaces import FunctionSpace, MacroSpace
 from tests.formula import Formula
@@ -155,6 +158,74 @@ def test_a_module_is_cached_by_its_parameters():
     study.optimize(objective, n_trials=3)
     assert len(evaluator.judged) == 2
     assert [("nas:cached" in t.user_attrs) for t in study.trials] == [False, True, False]
+
+
+def key(function, **params):
+    return propose_params(as_space(function), params).candidate.key
+
+
+def test_a_module_is_cached_by_its_layers_too():
+    """One source, whatever it closes over."""
+
+    def wide(base, layer=nn.Linear, **options):
+        def network(trial):
+            depth = trial.suggest_int("depth", 1, 2)
+            hidden = [layer(base, base, **options) for _ in range(depth)]
+            return nn.Sequential(nn.Flatten(), nn.LazyLinear(base), *hidden, nn.Linear(base, 10))
+
+        return network
+
+    assert key(wide(8), depth=1) == key(wide(8), depth=1)
+    others = wide(9), wide(8, bias=False), wide(8, Frozen)
+    assert len({key(function, depth=1) for function in (wide(8), *others)}) == 4
+
+
+class Frozen(nn.Linear):
+    """Looks like `nn.Linear` but is not trained."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.requires_grad_(False)
+
+    def __repr__(self):
+        return f"Linear({self.extra_repr()})"
+
+
+CLASSES = """
+from torch import nn
+class Base(nn.Module):
+    def forward(self, x):
+        return self.head(x.flatten(1)){after}
+class Net(Base):
+    def __init__(self, width):
+        super().__init__()
+        self.head = nn.Sequential(nn.Linear(64, width), nn.Linear(width, 10))
+        self.act = lambda x: x
+    def extra_repr(self):
+        return repr(self.act)  # with the address of the function
+def network(trial):
+    return Net(trial.suggest_int("width", 4, 8))
+"""
+
+
+def test_a_module_is_cached_by_the_code_of_its_classes(tmp_path, monkeypatch):
+    file = tmp_path / "net.py"
+
+    def edited(after):
+        file.write_text(CLASSES.format(after=after))
+        spec = importlib.util.spec_from_file_location("net", file)
+        loaded = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, "net", loaded)
+        spec.loader.exec_module(loaded)
+        return loaded.network
+
+    first = edited("")
+    before = key(first, width=4)
+    assert key(first, width=4) == before
+    second = edited(".tanh()  # a change of a base class's `forward`")
+    assert key(second, width=4) != before
+    assert key(first, width=4) == before  # what runs there is still the old code
+    assert key(edited(""), width=4) == before
 
 
 @pytest.mark.parametrize("function", [graph, module, conditional])
