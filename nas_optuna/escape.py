@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from nas_optuna.errors import SpaceError
 from nas_optuna.objective import Objective
 from nas_optuna.recording import DIGEST
 from nas_optuna.report.statistics import feasible_trials, pareto_front
@@ -79,8 +81,9 @@ class Escape:
         front = [t.params for t in pareto_front(study) or feasible_trials(study)[:1]]
         for i in range(ATTEMPTS if front else 0):
             params = front[int(rng.integers(len(front)))]
-            for _ in range(1 + i // 25):
-                params = space.mutate(params, rng)
+            with suppress(SpaceError):  # there may be nothing to change
+                for _ in range(1 + i // 25):
+                    params = space.mutate(params, rng)
             yield params
         for _ in range(ATTEMPTS):
             yield space.sample(rng)

@@ -10,6 +10,7 @@ from typing import Any
 
 import optuna
 from optuna.pruners import BasePruner, NopPruner
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_optuna import samplers
@@ -26,8 +27,9 @@ from nas_optuna.provenance import record_setup, setup_of
 from nas_optuna.recording import CACHED, EPOCHS, PREDICTED, QUESTION
 from nas_optuna.running import Callback, quiet, run_trials
 from nas_optuna.spaces import Space
-from nas_optuna.storage import Storage, mask, ownership
+from nas_optuna.storage import mask, ownership
 from nas_optuna.storage import open as open_storage
+from nas_optuna.storage.reading import open_to_read
 from nas_optuna.timing import LatencySettings, Stopwatch
 
 
@@ -135,10 +137,7 @@ class Search:
                 )
             except optuna.exceptions.DuplicatedStudyError:  # another worker was faster
                 return self._load(opened)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                study.set_metric_names(list(self.objective.metrics))
-            study.set_user_attr(QUESTION, question)
+        self._ask(study, question)
         return study
 
     def load(self, *, patience: float = 0.0) -> optuna.Study:
@@ -153,7 +152,16 @@ class Search:
         """
         return self._load(open_storage(self.storage, patience=patience))
 
-    def _load(self, opened: Storage) -> optuna.Study:
+    def read(self) -> optuna.Study:
+        """Open the stored study to look at it; an account that may not write can do so, too.
+
+        Raises:
+            StudyMismatchError: There is none of this name, or it asks another question.
+            StorageError: The database is missing or cannot be read.
+        """
+        return self._load(open_to_read(self.storage), writing=False)
+
+    def _load(self, opened: BaseStorage, *, writing: bool = True) -> optuna.Study:
         known = optuna.get_all_study_names(opened)
         if self.name not in known:
             raise StudyMismatchError(
@@ -162,6 +170,8 @@ class Search:
             )
         study = optuna.load_study(study_name=self.name, storage=opened, pruner=NopPruner())
         planned = self._check_same_question(study)
+        if writing and QUESTION not in study.user_attrs and not study.get_trials(deepcopy=False):
+            self._ask(study, self._question())  # its maker is about to, or was killed before
         study.sampler = self._sampler(planned)
         return study
 
@@ -173,6 +183,13 @@ class Search:
             trials=planned,
             evaluator=self.evaluator,
         )
+
+    def _ask(self, study: optuna.Study, question: Mapping[str, Any]) -> None:
+        """Write down what the study asks; it does no harm if others do the same."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(list(self.objective.metrics))
+        study.set_user_attr(QUESTION, question)
 
     def _question(self) -> dict[str, Any]:
         objective = self.objective
@@ -197,7 +214,7 @@ class Search:
         for key in ("space", "evaluator", "latency"):
             if key in asked and asked[key] != ours[key]:
                 differs.append(f"{key} {asked[key]}, not {ours[key]}")
-        for name, old, new in _changed_limits(asked.get("limits", {}), ours["limits"]):
+        for name, old, new in _changed_limits(asked.get("limits"), ours["limits"]):
             differs.append(f"{name} {old}, not {new}")
         if differs:
             raise StudyMismatchError(
@@ -299,8 +316,10 @@ def _told_by(stopwatch: Stopwatch) -> str:
 
 
 def _changed_limits(
-    asked: Mapping[str, float], ours: Mapping[str, float]
+    asked: Mapping[str, float] | None, ours: Mapping[str, float]
 ) -> Iterator[tuple[str, float | None, float | None]]:
+    if asked is None:  # a study that Optuna made, or one that is being made
+        return
     for name in {**asked, **ours}:
         if asked.get(name) != ours.get(name):
             yield name, asked.get(name), ours.get(name)

@@ -76,6 +76,23 @@ def test_a_space_that_is_nearly_exhausted_is_said_to_be_so(caplog):
     assert caplog.text.count("nearly exhausted: 4 different architectures") == 1
 
 
+@pytest.mark.parametrize("sampler", nas.samplers.names())
+def test_a_space_of_one_genome_is_exhausted_too(sampler, caplog):
+    def only(trial):
+        net = nas.ArchitectureBuilder((1, 8, 8), 10)
+        width = trial.suggest_categorical("width", [8])
+        return net.build(net.classifier(net.conv2d(net.input, width)))
+
+    space = nas.spaces.FunctionSpace(only, input_shape=(1, 8, 8), num_classes=10)
+    strategy = nas.samplers.create(sampler, space=space, trials=6)
+    with caplog.at_level(logging.WARNING, logger="nas_optuna"):
+        study, evaluator, escape = search(strategy, 6, space)
+    assert len(evaluator.judged) == 1
+    assert escape.exhausted
+    assert "nearly exhausted: 1 different architectures" in caplog.text
+    assert not any(t.user_attrs.get(ESCAPE) for t in study.trials)
+
+
 @pytest.mark.parametrize(
     ("digests", "repeats"),
     [("abc", 0), ("aa", 1), ("aba", 1), ("abab", 2), ("aab", 0), ("abbb", 2), ("", 0)],

@@ -1,5 +1,6 @@
 """Search: create and continue, budgets, stops from outside, and what it refuses."""
 
+import os
 import signal
 import time
 from dataclasses import replace
@@ -16,8 +17,10 @@ from nas_optuna.errors import (
     StudyMismatchError,
     UnknownNameError,
 )
+from nas_optuna.recording import QUESTION
 from nas_optuna.spaces import MacroSpace
 from tests.formula import Formula
+from tests.storage.processes import CONTEXT, together
 
 SPACE = MacroSpace((1, 8, 8), 10, max_layers=4, widths=(8, 16))
 
@@ -120,6 +123,60 @@ def test_a_study_continues_under_another_strategy_and_seed(search):
         other = replace(search, sampler=sampler, seed=3)
         other.optimize(other.create(), trials=4)
     assert len(finished(search.load())) == 5 + 4 * len(nas.samplers.names())
+
+
+def create(search):
+    return len(search.create().get_trials())
+
+
+def die_while_creating(search, method):
+    setattr(optuna.Study, method, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    search.create()
+
+
+def assert_asks(search):
+    """Whether the stored study asks what `search` does, and nothing else."""
+    assert search.load().metric_names == list(search.metrics)
+    with pytest.raises(StudyMismatchError, match="max_parameters 50000000, not None"):
+        replace(search, constraints=None).load()
+    with pytest.raises(StudyMismatchError, match="evaluator"):
+        replace(search, evaluator=nas.evaluators.FullTraining("digits", epochs=1)).create()
+
+
+@pytest.mark.parametrize("method", ["set_metric_names", "set_user_attr"])
+def test_a_study_whose_maker_was_killed_is_made_whole(search, storage_url, method):
+    search = replace(search, storage=storage_url, constraints=nas.SearchConstraints())
+    maker = CONTEXT.Process(target=die_while_creating, args=(search, method))
+    maker.start()
+    maker.join()
+    assert maker.exitcode == -signal.SIGKILL
+    assert together(create, 2, search) == [0, 0]
+    assert_asks(search)
+
+
+def test_a_worker_may_come_while_the_study_is_made(search, storage_url, monkeypatch):
+    search = replace(search, storage=storage_url, constraints=nas.SearchConstraints())
+    name = optuna.Study.set_metric_names
+
+    def after_another(study, names):
+        monkeypatch.undo()
+        replace(search, trials=7).create()
+        name(study, names)
+
+    monkeypatch.setattr(optuna.Study, "set_metric_names", after_another)
+    search.create()
+    assert_asks(search)
+
+
+def test_a_study_that_was_made_without_a_question_is_continued(search):
+    """It has trials, so that nobody can say any more which limits they were under."""
+    storage = nas.storage.open(search.storage)
+    directions = search.objective.directions
+    study = optuna.create_study(storage=storage, study_name="test", directions=directions)
+    study.add_trial(optuna.trial.create_trial(values=[0.5, 1.0, 1.0]))
+    search = replace(search, constraints=nas.SearchConstraints())
+    assert len(search.load().get_trials()) == 1
+    assert QUESTION not in study.user_attrs
 
 
 def test_resume_needs_a_study(search):

@@ -79,7 +79,9 @@ def contains(gene: BaseDistribution, value: Any) -> bool:
 
 
 def cardinality(gene: BaseDistribution) -> float:
-    """Number of values of a gene; infinite if it is continuous."""
+    """Number of values of a gene; infinite if it is continuous and has more than one."""
+    if gene.single():
+        return 1
     if isinstance(gene, CategoricalDistribution):
         return len(gene.choices)
     if isinstance(gene, IntDistribution):
@@ -93,14 +95,14 @@ def values(gene: BaseDistribution) -> Iterator[Any]:
     """Go through the values of a gene in order, from simple to complex or small to large.
 
     Raises:
-        SpaceError: The gene is continuous.
+        SpaceError: The gene is continuous and has more than one.
     """
     if isinstance(gene, CategoricalDistribution):
         yield from gene.choices
     elif isinstance(gene, IntDistribution):
         yield from range(gene.low, gene.high + 1, gene.step)
-    elif isinstance(gene, FloatDistribution) and gene.step is not None:
-        yield from (gene.low + i * gene.step for i in range(int(cardinality(gene))))
+    elif isinstance(gene, FloatDistribution) and math.isfinite(cardinality(gene)):
+        yield from (_step(gene, i) for i in range(int(cardinality(gene))))
     else:
         raise SpaceError(f"{gene!r} has no end of values; give it a step.")
 
@@ -118,9 +120,15 @@ def draw(gene: BaseDistribution, rng: np.random.Generator) -> Any:
             return round(math.exp(rng.uniform(math.log(gene.low), math.log(gene.high))))
         return gene.low + int(rng.integers(int(cardinality(gene)))) * gene.step
     if isinstance(gene, FloatDistribution):
-        if gene.log:
-            return math.exp(rng.uniform(math.log(gene.low), math.log(gene.high)))
-        if gene.step is not None:
-            return gene.low + int(rng.integers(int(cardinality(gene)))) * gene.step
+        if math.isfinite(cardinality(gene)):
+            return _step(gene, int(rng.integers(int(cardinality(gene)))))
+        if gene.log:  # rounding may end just beyond a limit
+            drawn = math.exp(rng.uniform(math.log(gene.low), math.log(gene.high)))
+            return min(max(drawn, gene.low), gene.high)
         return float(rng.uniform(gene.low, gene.high))
     raise SpaceError(f"Cannot draw from {gene!r}; use suggest_categorical, _int or _float.")
+
+
+def _step(gene: FloatDistribution, number: int) -> float:
+    """The value so many steps above the lowest; the sum of floats may end beyond the highest."""
+    return min(gene.low + number * (gene.step or 0.0), gene.high)

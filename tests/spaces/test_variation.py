@@ -8,7 +8,7 @@ from optuna.distributions import FloatDistribution
 
 from nas_optuna.errors import SpaceError
 from nas_optuna.spaces import FunctionSpace, MacroSpace
-from nas_optuna.spaces.drawing import cardinality, contains, values
+from nas_optuna.spaces.drawing import cardinality, contains, draw, values
 from tests.spaces.spaces import SPACES, generators, genomes
 
 each_space = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
@@ -215,6 +215,43 @@ def test_genes_with_steps_and_without_end():
     assert space.complete({"width": 20, "scale": 7.0}, np.random.default_rng(0))["width"] != 20
     with pytest.raises(SpaceError, match="no end"):
         list(values(FloatDistribution(0, 1)))
+
+
+@pytest.mark.parametrize(
+    "gene",
+    [
+        FloatDistribution(0.1, 0.1),
+        FloatDistribution(0.1, 0.1, log=True),
+        FloatDistribution(0.1, 0.1, step=0.2),
+    ],
+)
+def test_a_number_of_one_value_is_a_gene_of_one_choice(gene):
+    assert cardinality(gene) == 1
+    assert list(values(gene)) == [0.1]
+    assert draw(gene, np.random.default_rng(0)) == 0.1
+
+
+@pytest.mark.timeout(60)
+def test_a_gene_of_one_value_is_never_changed():
+    def numbers(trial):
+        trial.suggest_float("rate", 0.1, 0.1)
+        trial.suggest_int("width", 1, 3)
+
+    space = FunctionSpace(numbers, input_shape=(4,), num_classes=2)
+    assert space.size == 3
+    rng = np.random.default_rng(0)
+    mutants = [space.mutate({"rate": 0.1, "width": 2}, rng) for _ in range(20)]
+    assert {(m["rate"], m["width"]) for m in mutants} == {(0.1, 1), (0.1, 3)}
+
+
+@pytest.mark.parametrize("high", [0.3, 0.6, 0.7])  # 3 * 0.1 > 0.3
+def test_no_step_leads_beyond_the_highest_value(high):
+    gene = FloatDistribution(0.0, high, step=0.1)
+    rng = np.random.default_rng(0)
+    drawn = {draw(gene, rng) for _ in range(200)}
+    assert sorted(drawn) == list(values(gene))
+    assert max(drawn) == high
+    assert all(contains(gene, value) for value in drawn)
 
 
 def test_neighbours_of_a_conditional_genome_are_whole():
