@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -94,7 +95,7 @@ def create(
     name: str,
     *,
     space: Space | None = None,
-    seed: int = 0,
+    seed: int | None = 0,
     trials: int | None = None,
     evaluator: object = None,
 ) -> BaseSampler:
@@ -106,7 +107,8 @@ def create(
     Args:
         name: One of `names()`.
         space: The space that is searched; some strategies need it.
-        seed: The study's seed, not negative.
+        seed: The study's seed, not negative; None for one drawn at random, with
+            which a resumed study goes on otherwise.
         trials: Trials the whole study is planned to have, over all its runs; None if not known.
         evaluator: What judges the architectures; `darts` trains its supernet on the same data.
 
@@ -121,5 +123,6 @@ def create(
     """
     strategy = STRATEGIES[check_name("sampler", name, STRATEGIES)]
     planned = DEFAULT_TRIALS if trials is None else trials
+    seed = secrets.randbelow(2**32) if seed is None else seed
     settings = Settings(space=space, seed=seed, trials=planned, evaluator=evaluator)
     return strategy.factory(settings)

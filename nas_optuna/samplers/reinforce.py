@@ -211,7 +211,7 @@ class ReinforceSampler(BaseSampler):
     ) -> None:
         memory.learned.update(trial.number for trial in batch)
         known = [trial for trial in finished if trial.number in memory.learned]
-        episodes = [episode for trial in batch if (episode := _Episode.of(trial))]
+        episodes = [episode for trial in batch if (episode := _Episode.of(trial, memory.weights))]
         if not episodes:
             return
         rewards = self._rewards(study, known, episodes)
@@ -289,13 +289,14 @@ class _Episode:
     own: dict[int, float]
 
     @classmethod
-    def of(cls, trial: FrozenTrial) -> _Episode | None:
-        """None if the trial owes nothing to the controller.
+    def of(cls, trial: FrozenTrial, weights: int) -> _Episode | None:
+        """None if the trial owes nothing to a controller that reads so many weights.
 
-        Enqueued and fixed answers, and those of other strategies, are read but not learned from.
+        Enqueued and fixed answers, those of other strategies, and those of a controller of
+        another kind of reward are read but not learned from.
         """
         kept = trial.system_attrs.get(ANSWERS)
-        if kept is None:
+        if kept is None or len(kept["weights"]) != weights:
             return None
         several = [name for name in trial.params if not trial.distributions[name].single()]
         own = {

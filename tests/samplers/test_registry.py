@@ -54,6 +54,11 @@ def test_a_new_strategy_gets_space_seed_and_budget(table):
     assert (seen[0].space, seen[0].seed, seen[0].trials) == (space, 3, 70)
 
 
+def test_no_seed_is_one_drawn_at_random():
+    first, second = (repr(samplers.create("tpe", seed=None)) for _ in range(2))
+    assert first != second  # but once in 2**32
+
+
 @pytest.mark.parametrize(("seed", "trials"), [(-1, 10), (0, 0), (0, -5)])
 def test_numbers_out_of_range_are_refused(seed, trials):
     with pytest.raises(SettingError, match="must be"):

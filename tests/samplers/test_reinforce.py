@@ -111,6 +111,25 @@ def test_weights_steer_the_controller():
     assert np.corrcoef(first, [t.values[0] for t in late])[0, 1] > 0.4
 
 
+@pytest.mark.parametrize(("before", "after"), [REWARDS[:2], REWARDS[1::-1]])
+def test_a_study_goes_on_with_another_reward(before, after):
+    """Trials that were conditioned on other weights are not learned from; later ones are."""
+
+    def ask(trial):
+        return ask_cell(trial), sum(v == "conv" for v in trial.params.values())
+
+    directions = ("maximize", "minimize")
+    study = study_with(ReinforceSampler(batch=3, reward=before), directions=directions)
+    study.optimize(ask, n_trials=4)
+    study.sampler = ReinforceSampler(batch=3, reward=after)
+    with pytest.warns(UserWarning, match="with other settings; it is refused"):
+        study.optimize(ask, n_trials=2)
+    controller = study.sampler._memory.controller
+    assert not controller.heads.any()  # as at the start: all that ended were the other's
+    study.optimize(ask, n_trials=3)
+    assert study.sampler._memory.controller.heads.any()
+
+
 @pytest.mark.parametrize("way", ["constraint", "pruned"])
 def test_infeasible_and_pruned_trials_teach(way):
     def ask(trial):
@@ -155,10 +174,10 @@ def test_answers_of_others_do_not_count_as_its_own():
     study.optimize(ask_cell, n_trials=1)
     (trial,) = study.trials
     assert set(trial.system_attrs[ANSWERS]["own"]) == set(CELL) - {"edge0", "edge3"}
-    assert sorted(_Episode.of(trial).own) == [1, 2, 4, 5]
+    assert sorted(_Episode.of(trial, 0).own) == [1, 2, 4, 5]
     study.sampler = samplers.create("random")
     study.optimize(ask_cell, n_trials=1)
-    assert _Episode.of(study.trials[1]) is None
+    assert _Episode.of(study.trials[1], 0) is None
 
 
 def test_a_retried_trial_keeps_what_was_its_own():
