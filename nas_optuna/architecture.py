@@ -99,9 +99,14 @@ class Architecture:
     def shapes(self) -> dict[str, Shape]:
         """Output shape of every node by name, the input's too; no batch."""
         shapes: dict[str, Shape] = {INPUT: self.input_shape}
+        dotted = {INPUT}  # weights are named with slashes for dots
         for node in self.nodes:
-            if node.name in shapes:
-                raise ArchitectureError(f"Node name {node.name!r} is taken; names are unique.")
+            plain = node.name.replace("/", ".")
+            if plain in dotted:
+                raise ArchitectureError(
+                    f"Node name {node.name!r} is taken; names are unique, a slash counts as a dot."
+                )
+            dotted.add(plain)
             shapes[node.name] = infer_shape(node, shapes)
         return shapes
 

@@ -22,6 +22,7 @@ from nas_optuna.evaluators import (
     PerformancePrediction,
     ProxyTask,
     TrainingSettings,
+    WeightSharing,
     pick_device,
     score,
     seeded,
@@ -113,7 +114,8 @@ def schedule_of(evaluator: Evaluator, *, epochs: int | None, seeds: int) -> Sche
     """Take data and settings of a search's evaluator, and make the schedule longer.
 
     An evaluator that makes another one cheaper (`ProxyTask`, `PerformancePrediction`) stands for
-    that one; one that does not train by itself (`ZeroCost`) for the default settings.
+    that one; one that does not train each network (`ZeroCost`, `WeightSharing`) for the default
+    number of epochs.
 
     Args:
         evaluator: The search's.
@@ -141,6 +143,8 @@ def schedule_of(evaluator: Evaluator, *, epochs: int | None, seeds: int) -> Sche
         own = {f.name: getattr(evaluator, f.name) for f in fields(TrainingSettings)}
         settings = TrainingSettings(**own)
     searched = getattr(evaluator, "max_epochs", getattr(evaluator, "epochs", _EPOCHS))
+    if isinstance(evaluator, WeightSharing):  # those are its supernet's
+        searched = _EPOCHS
     longer = LONGER * searched if epochs is None else epochs
     return Schedule(data, settings, searched, longer, tuple(range(seeds)))
 

@@ -125,8 +125,9 @@ def _check_traceable(subject: Subject, data: DataSet) -> None:
 
 
 def _checked(folder: Path) -> tuple[tuple[str, ...], int]:
-    """Run the check in a fresh, isolated process."""
-    words = [sys.executable, "-I", str(folder.resolve() / "check.py")]
+    """Run the check in a fresh process."""
+    # Not isolated: torch may come by PYTHONPATH, or lie in the user's own site.
+    words = [sys.executable, "-P", str(folder.resolve() / "check.py")]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     lines = tuple(done.stdout.splitlines()[:-1])
     drifts = sum(line.startswith("DRIFT") for line in lines)

@@ -17,6 +17,7 @@ from nas_optuna.operations import Setting, Shape
 
 # What a forward pass raises whose input or parts do not fit.
 _FAILURES = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
+_NO_MODULES = nn.ModuleDict()
 
 
 NodeFactory: TypeAlias = Callable[[Node, tuple[Shape, ...]], nn.Module]
@@ -108,8 +109,9 @@ def _empty(tensor: Tensor) -> Tensor:
 
 
 def _key(name: str) -> str:
-    """A module's name may not hold a dot; a slash keeps the scopes readable."""
-    return name.replace(".", "/")
+    """A module's name may not hold a dot nor be that of a method of `nn.ModuleDict`."""
+    key = name.replace(".", "/")
+    return f"{key}/" if hasattr(_NO_MODULES, key) else key
 
 
 def _plan(

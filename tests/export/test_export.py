@@ -171,6 +171,8 @@ def test_the_schedule_follows_the_evaluator():
     assert len(schedule.rest) == len(DIGITS.train) + len(DIGITS.validation)
     scored = schedule_of(nas.evaluators.ZeroCost(DIGITS, "naswot"), epochs=4, seeds=1)
     assert (scored.data, scored.epochs) == (DIGITS, 4)
+    shared = nas.evaluators.WeightSharing(DIGITS, lambda trial: None, epochs=80)
+    assert schedule_of(shared, epochs=None, seeds=1).epochs < 80  # those are the supernet's
     with pytest.raises(SettingError, match="seeds must be at least 1, got 0"):
         schedule_of(training, epochs=None, seeds=0)
 

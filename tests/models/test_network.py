@@ -127,3 +127,23 @@ def test_a_preactivation_comes_first():
 def test_a_dry_run_says_what_is_wrong(model, says):
     with pytest.raises(ArchitectureError, match=says):
         dry_run(model, (1, 4, 4), 5)
+
+
+@pytest.mark.parametrize("name", ["keys", "values", "pop", "forward", "training", "_modules"])
+def test_a_node_may_have_any_name(name):
+    net = ArchitectureBuilder((1, 8, 8), num_classes=10)
+    x = net.conv2d(net.input, 4, name=name)
+    network = build(net.build(net.classifier(x)))
+    assert network(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+    keys = network.state_dict()
+    assert sum(key.startswith(f"nodes.{name}/.") for key in keys) > 0
+    again = build(network.architecture)
+    again.load_state_dict(keys)
+
+
+def test_names_whose_weights_would_have_one_name_are_refused():
+    net = ArchitectureBuilder((1, 8, 8), num_classes=10)
+    x = net.conv2d(net.input, 4, name="a/b")
+    x = net.conv2d(x, 4, name="a.b")
+    with pytest.raises(ArchitectureError, match=r"'a\.b' is taken; .* a slash counts as a dot"):
+        net.build(net.classifier(x))
