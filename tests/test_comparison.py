@@ -13,16 +13,17 @@ from pathlib import Path
 
 import optuna
 import pytest
-from optuna.pruners import MedianPruner
+from optuna.pruners import MedianPruner, ThresholdPruner
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
 import nas_optuna as nas
 from nas_optuna.comparison import Comparison, known_truth, run, working
+from nas_optuna.comparison.contender import _first_told
 from nas_optuna.comparison.running import run_entry
 from nas_optuna.comparison.working import WorkerError
 from nas_optuna.errors import SettingError, StudyMismatchError, UnknownNameError
-from nas_optuna.recording import CACHED, EPOCHS, SAMPLING
+from nas_optuna.recording import CACHED, DIGEST, EPOCHS, PREDICTED, SAMPLING, SECONDS
 from nas_optuna.report.verdict import verdict
 from nas_optuna.samplers import STRATEGIES, SeededSampler, Strategy, create
 from tests.formula import Formula
@@ -127,6 +128,109 @@ def test_a_study_goes_as_it_would_have_alone(tmp_path):
     assert pruned > 0  # and these they had trained to the end
 
 
+class Halved(Formula):
+    """Each of its reports is of half an epoch, as a proxy task on half of the data would be."""
+
+    @property
+    def epochs_per_report(self):
+        return 0.5
+
+
+def test_a_replayed_trial_costs_what_it_would_have_alone(tmp_path):
+    def spent(evaluator, name):
+        search = replace(
+            search_in(tmp_path, name, pruner=ThresholdPruner(lower=0.9, n_warmup_steps=2)),
+            evaluator=evaluator,
+        )
+        comparison = Comparison(search=search, samplers=(), seeds=1, trials=4)
+        entry = comparison.entries[0]
+        whole = replace(comparison.contender(entry), name="whole", pruner=None)
+        if name == "filled.db":
+            whole.optimize(whole.create(), trials=4)
+        run_entry(comparison, entry, lambda progress: None)
+        trials = optuna.load_study(study_name=entry.name, storage=search.storage).trials
+        assert {t.state for t in trials} == {TrialState.PRUNED}
+        assert (CACHED in trials[0].user_attrs) == (name == "filled.db")
+        return [t.user_attrs[EPOCHS] for t in trials]
+
+    assert spent(Halved(epochs=4), "filled.db") == spent(Halved(epochs=4), "alone.db") == [1.0] * 4
+
+
+def test_a_predicted_trial_does_not_spare_the_next_one_the_pruner():
+    study = optuna.create_study()
+
+    def add(**attrs):
+        attrs = {DIGEST: "k", EPOCHS: 2.0, SECONDS: 0.0, **attrs}
+        study.add_trial(optuna.trial.create_trial(value=1.0, user_attrs=attrs))
+
+    add(**{PREDICTED: True})
+    trial = study.ask()
+    assert _first_told(trial, "k") is None
+    add()
+    assert _first_told(trial, "k").number == 2
+
+
+def test_another_pruner_is_refused(tmp_path):
+    lenient, strict = ThresholdPruner(lower=0.1), ThresholdPruner(lower=0.9)
+    run(make(tmp_path, samplers=(), seeds=1, trials=2, pruner=lenient))
+    run(make(tmp_path, samplers=(), seeds=1, trials=3, pruner=ThresholdPruner(lower=0.1)))
+    for pruner, text in ((None, "no pruner"), (strict, "ThresholdPruner(lower=0.9")):
+        larger = make(tmp_path, samplers=(), seeds=2, trials=3, pruner=pruner)
+        for workers in (1, 2):
+            with pytest.raises(StudyMismatchError) as refused:
+                run(larger, workers=workers)
+            assert "was run with ThresholdPruner(lower=0.1" in str(refused.value)
+            assert f"not {text}" in str(refused.value)
+            assert "another name" in str(refused.value)
+    assert len(told(larger)) == 2  # nothing was begun
+
+
+class Noisy(Formula):
+    """Judges again whatever it is asked."""
+
+    cacheable = False
+
+
+def one_of_three(trial):
+    net = nas.ArchitectureBuilder((1, 8, 8), num_classes=10)
+    width = trial.suggest_categorical("width", [1, 2, 3])
+    return net.build(net.classifier(net.conv2d(net.input, width)))
+
+
+def test_a_repeat_is_charged_where_it_is_judged_again(tmp_path):
+    space = nas.spaces.FunctionSpace(one_of_three, input_shape=(1, 8, 8), num_classes=10)
+    for judge, charged, within in ((Noisy(epochs=2), 7, 3), (Formula(epochs=2), 3, 4)):
+        search = replace(
+            search_in(tmp_path, f"{charged}.db"),
+            evaluator=judge,
+            space=space,
+            metrics=("accuracy",),
+        )
+        comparison = Comparison(search=search, samplers=(), seeds=1, trials=7)
+        run_entry(comparison, comparison.entries[0], lambda progress: None)
+        assert len(judge.judged) == charged
+        (found,) = comparison.outcome().runs
+        assert (found.total("evaluations"), found.total("epochs")) == (charged, 2 * charged)
+        assert found.kinds.count("repeated") == 4
+        limited = replace(comparison, epochs=6.0)
+        (found,) = limited.outcome().runs
+        assert len(found) == within
+    table = Comparison(search=table_search(tmp_path, trials=12), samplers=(), seeds=1)
+    assert table.free_repeats  # a row that is looked up twice costs nothing more
+
+
+def test_progress_counts_a_study_that_is_at_its_end_as_whole(tmp_path):
+    reports = []
+    comparison = replace(make(tmp_path, samplers=(), trials=50, seeds=1), epochs=10.0)
+    run(comparison, progress=lambda counts: reports.append(list(counts)))
+    assert reports[-1] == [50, 50]
+    assert all(0 <= count <= 50 for counts in reports for count in counts)
+    assert [1, 0] in reports
+    smaller = replace(comparison, trials=2, epochs=None)
+    run(smaller, progress=lambda counts: reports.append(list(counts)))
+    assert reports[-1] == [2, 2]
+
+
 def test_a_study_ends_when_it_has_spent_its_epochs(tmp_path):
     comparison = replace(make(tmp_path, samplers=(), trials=50, seeds=1), epochs=10.0)
     run(comparison)
@@ -138,6 +242,13 @@ def test_a_study_ends_when_it_has_spent_its_epochs(tmp_path):
     before = told(comparison)
     run(comparison)
     assert told(comparison) == before
+
+
+def test_a_sampler_that_has_no_trial_yet_is_named(done):
+    assert done.outcome().absent == ()
+    wider = replace(done, samplers=("nsga2", "tpe"))
+    assert wider.outcome().absent == ("tpe",)
+    assert "not compared: tpe." in verdict(wider.outcome()).text
 
 
 def test_the_time_of_the_sampler_is_kept(done):

@@ -77,7 +77,8 @@ def compare_samplers(contest: Contest, *, workers: int | None, out: Path | None)
     """
     console = Console(highlight=False)
     comparison = contest.comparison()
-    folder = Path(f"{comparison.search.name}-comparison") if out is None else out
+    name = comparison.search.name.replace("/", "-")
+    folder = Path(f"{name}-comparison") if out is None else out
     if folder.exists() and not folder.is_dir():
         raise SettingError(f"--out must be a folder, and {str(folder)!r} is a file.")
     team = default_workers(len(comparison.entries)) if workers is None else workers
@@ -132,7 +133,10 @@ class CompareProgress(AbstractContextManager["CompareProgress"]):
     """
 
     def __init__(self, comparison: Comparison, console: Console) -> None:
-        self._each = comparison.limits.trials
+        limits = comparison.limits
+        self._each = limits.trials
+        # A study that something else ends counts as whole, though it has fewer trials.
+        self._in_trials = limits.epochs is None and limits.seconds is None
         self._total = self._each * len(comparison.entries)
         self._console = console
         self._before: int | None = None  # trials that were there already
@@ -161,7 +165,7 @@ class CompareProgress(AbstractContextManager["CompareProgress"]):
             self._bar.stop()
 
     def __call__(self, counts: Sequence[int]) -> None:
-        """Show the finished trials of each study."""
+        """Show the progress of each study, in trials of the most that it may have."""
         done = sum(counts)
         if self._before is None and done:
             self._before, self._began = done, time.monotonic()
@@ -179,7 +183,9 @@ class CompareProgress(AbstractContextManager["CompareProgress"]):
 
     def _text(self, counts: Sequence[int]) -> str:
         done, full = sum(counts), sum(count >= self._each for count in counts)
-        told = f"{done:,}/{self._total:,} trials, {full}/{len(counts)} studies"
+        share = f"{100 * done / self._total:.0f} % done"
+        told = f"{done:,}/{self._total:,} trials" if self._in_trials else share
+        told += f", {full}/{len(counts)} studies"
         fresh = done - (self._before or 0)
         if not fresh or done >= self._total:
             return told

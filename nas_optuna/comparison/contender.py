@@ -11,7 +11,15 @@ from optuna.trial import TrialState
 
 from nas_optuna.metrics import Metrics
 from nas_optuna.objective import Objective
-from nas_optuna.recording import CURVE, DIGEST, EPOCHS, NOTES, SECONDS, TrialRecord
+from nas_optuna.recording import (
+    CURVE,
+    DIGEST,
+    EPOCHS,
+    NOTES,
+    PREDICTED,
+    SECONDS,
+    TrialRecord,
+)
 from nas_optuna.search import Search
 
 if TYPE_CHECKING:
@@ -79,7 +87,8 @@ class ReplayingObjective(Objective):
             if self._prunes(trial, pruner):
                 seconds = stored.seconds * step / len(stored.curve)
                 curve = stored.curve[:step]
-                spent = Metrics({}, step, seconds, curve, {"stopped": "pruned"})
+                epochs = step * self.evaluator.epochs_per_report
+                spent = Metrics({}, epochs, seconds, curve, {"stopped": "pruned"})
                 record.evaluated(spent, cached=True)
                 raise optuna.TrialPruned
 
@@ -88,7 +97,8 @@ def _first_told(trial: optuna.Trial, key: str) -> FrozenTrial | None:
     """The study's first trial of the same network that was trained, or would have been."""
     states = (TrialState.COMPLETE, TrialState.PRUNED)
     for earlier in trial.study.get_trials(deepcopy=False, states=states):
-        if earlier.user_attrs.get(DIGEST) == key and EPOCHS in earlier.user_attrs:
+        attrs = earlier.user_attrs
+        if attrs.get(DIGEST) == key and EPOCHS in attrs and PREDICTED not in attrs:
             return earlier
     return None
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import optuna
 from optuna.pruners import NopPruner
@@ -12,13 +13,16 @@ from optuna.pruners import NopPruner
 from nas_optuna import samplers
 from nas_optuna.comparison.contender import Contender
 from nas_optuna.comparison.truth import known_truth
-from nas_optuna.errors import SettingError, check_name
-from nas_optuna.recording import QUESTION
+from nas_optuna.errors import SettingError, StudyMismatchError, check_name
+from nas_optuna.evaluators import Tabular
+from nas_optuna.provenance import pruner_text
+from nas_optuna.recording import QUESTION, SETUP
 from nas_optuna.report.comparison_page import Findings
 from nas_optuna.report.importance import common_choices, gene_importances
 from nas_optuna.report.outcome import Outcome
-from nas_optuna.report.runs import Limits, Run, finished_trials, read_run
+from nas_optuna.report.runs import Account, Limits, Run, finished_trials, read_run
 from nas_optuna.search import Search
+from nas_optuna.storage import mask
 from nas_optuna.storage import open as open_storage
 
 BASELINES = ("random", "local")
@@ -119,17 +123,53 @@ class Comparison:
         """Whether networks of one digest have one result; else a genome counts as a network."""
         return self.search.evaluator.measuring.cacheable
 
+    @property
+    def free_repeats(self) -> bool:
+        """Whether a network that was judged costs nothing the next time.
+
+        So it is with a cache and with a table. What is neither judges it again.
+        """
+        return self.cacheable or isinstance(self.search.evaluator.measuring, Tabular)
+
+    def account(self) -> Account:
+        """Return what adds up the costs of one study."""
+        return Account(by_digest=self.cacheable, free_repeats=self.free_repeats)
+
     @cached_property
     def planned(self) -> int:
         """Trials that every study plans for: as many as when the comparison began."""
+        for _, attrs in self._stored():
+            return int(attrs.get(QUESTION, {}).get("trials", self.limits.trials))
+        return self.limits.trials
+
+    def _stored(self) -> Iterator[tuple[Entry, Mapping[str, Any]]]:
+        """The studies that are there, each with its attributes."""
         opened = open_storage(self.search.storage)
         there = set(optuna.get_all_study_names(opened))
         for entry in self.entries:
             if entry.name in there:
                 study_id = opened.get_study_id_from_name(entry.name)
-                asked = opened.get_study_user_attrs(study_id).get(QUESTION, {})
-                return int(asked.get("trials", self.limits.trials))
-        return self.limits.trials
+                yield entry, opened.get_study_user_attrs(study_id)
+
+    def check_pruner(self) -> None:
+        """Refuse a pruner that is not the one of the studies that are there.
+
+        A comparison of both would be of the pruners as well.
+
+        Raises:
+            StudyMismatchError: A study was run with another one.
+        """
+        pruner = self.search.pruner
+        ours = None if pruner is None else pruner_text(pruner)
+        for entry, attrs in self._stored():
+            for key, setup in attrs.items():
+                if key.startswith(SETUP) and setup["pruner"] != ours:
+                    raise StudyMismatchError(
+                        f"Study {entry.name!r} in {mask(self.search.storage)} was run with "
+                        f"{setup['pruner'] or 'no pruner'}, not {ours or 'no pruner'}, and a "
+                        "comparison takes one for all. Undo the change, or choose another name "
+                        "with --name."
+                    )
 
     def contender(self, entry: Entry) -> Contender:
         """Return the search of one study."""
@@ -188,12 +228,15 @@ class Comparison:
         )
 
     def _outcome(self, studies: Mapping[Entry, optuna.Study]) -> Outcome:
-        runs = [self._run(entry, study) for entry, study in studies.items()]
+        every = [self._run(entry, study) for entry, study in studies.items()]
+        runs = tuple(run for run in every if len(run))
+        there = {run.sampler for run in runs}
         return Outcome(
-            runs=tuple(run for run in runs if len(run)),
+            runs=runs,
             metrics=tuple(self.search.objective.metrics),
             limits=self.limits,
             truth=known_truth(self.search.objective),
+            absent=tuple(name for name in self.compared if name not in there),
         )
 
     def _run(self, entry: Entry, study: optuna.Study) -> Run:
@@ -202,7 +245,7 @@ class Comparison:
             sampler=entry.sampler,
             seed=entry.seed,
             limits=self.limits,
-            by_digest=self.cacheable,
+            account=self.account(),
         )
 
     def _studies(self) -> dict[Entry, optuna.Study]:

@@ -12,7 +12,7 @@ from nas_optuna.report.runs import Account, Limits, finished_trials
 from nas_optuna.storage import ownership
 
 Told = Callable[[int], None]
-"""Called with the finished trials of a study when it goes on."""
+"""Called when a study goes on, with how many of its planned trials are behind it."""
 
 
 class Meter:
@@ -21,14 +21,14 @@ class Meter:
     Args:
         study: The study, before it goes on.
         limits: Where it ends.
-        by_digest: See `Account`.
-        told: Called with the number of finished trials after each.
+        account: Adds up what the study spends; it is empty.
+        told: Called with `progress` after each finished trial.
     """
 
     def __init__(
-        self, study: optuna.Study, limits: Limits, *, by_digest: bool, told: Told
+        self, study: optuna.Study, limits: Limits, *, account: Account, told: Told
     ) -> None:
-        self._account = Account(by_digest=by_digest)
+        self._account = account
         self._limits = limits
         self._told = told
         for trial in finished_trials(study):
@@ -44,11 +44,16 @@ class Meter:
         """Whether the study is at its end."""
         return self._limits.reached(self._account.spent)
 
+    @property
+    def progress(self) -> int:
+        """How many trials are behind it: of a study at its end all, whatever ended it."""
+        return self._limits.trials if self.full else self.finished
+
     def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Count a trial that has ended."""
         if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
             self._account.add(trial)
-            self._told(self.finished)
+            self._told(self.progress)
         if self.full:
             study.stop()
 
@@ -61,7 +66,7 @@ def run_entry(comparison: Comparison, entry: Entry, told: Told) -> None:
     Args:
         comparison: The comparison.
         entry: Its study.
-        told: Called with the number of finished trials, at once and after each.
+        told: Called with the progress (see `Meter`), at once and after each finished trial.
 
     Raises:
         KeyboardInterrupt: The run was stopped from outside.
@@ -70,8 +75,8 @@ def run_entry(comparison: Comparison, entry: Entry, told: Told) -> None:
     contender = comparison.contender(entry)
     study = contender.create()
     ownership.reap(study)
-    meter = Meter(study, comparison.limits, by_digest=comparison.cacheable, told=told)
-    told(meter.finished)
+    meter = Meter(study, comparison.limits, account=comparison.account(), told=told)
+    told(meter.progress)
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     if meter.full or running:
         return

@@ -22,7 +22,7 @@ _POLL = 0.2  # seconds between two looks at the workers
 _PATIENCE = 20.0  # seconds that an interrupted worker has to write what it was at
 
 Progress = Callable[[Sequence[int]], None]
-"""Called now and then with the finished trials of each study, in the order of the entries."""
+"""Called now and then with the progress of each study (see `Meter`), in their order."""
 
 
 class WorkerError(NasOptunaError):
@@ -55,8 +55,9 @@ def run(
     Raises:
         KeyboardInterrupt: The run was stopped by SIGINT or SIGTERM; its argument is the signal's
             number. The trials that were running are repeated by the next run.
-        NasOptunaError: A study could not be run.
+        NasOptunaError: A study could not be run, or was run with another pruner.
     """
+    comparison.check_pruner()
     told = progress or (lambda counts: None)
     workers = min(workers, len(comparison.entries))
     if workers < 2:
@@ -73,8 +74,8 @@ def _itself(comparison: Comparison) -> Comparison:
 def _run_here(comparison: Comparison, progress: Progress) -> None:
     counts = [0] * len(comparison.entries)
 
-    def tell(place: int, finished: int) -> None:
-        counts[place] = finished
+    def tell(place: int, count: int) -> None:
+        counts[place] = count
         progress(counts)
 
     for place, entry in enumerate(comparison.entries):
@@ -154,7 +155,7 @@ def work(
     Args:
         make: Makes the comparison.
         place: Shared number of the next study.
-        counts: Shared finished trials of each study.
+        counts: Shared progress of each study.
         errors: Queue for the error that ends this worker.
         workers: How many there are.
     """

@@ -26,7 +26,7 @@ from nas_optuna.report.scoring import FloatArray
 _GENES = 15  # most genes in the chart of importances
 AXES = {
     "trials": "finished trials",
-    "evaluations": "networks judged for the first time",
+    "evaluations": "networks judged",
     "epochs": "epochs",
     "seconds": "seconds of evaluations and sampler",
 }
@@ -107,7 +107,7 @@ def attainment_chart(outcome: Outcome) -> Chart:
         marks: list[Mark] = []
         colours = palette(outcome.by_sampler)
         for name, runs in outcome.by_sampler.items():
-            fronts = [run.values[:, [0, other]] for run in runs]
+            fronts = [outcome.reached(run)[:, [0, other]] for run in runs]
             for percentile in (50.0, 25.0, 75.0):
                 surface = attainment(fronts, pair, percentile)
                 marks.append(_stairs(name, surface, colours[name], thin=percentile != 50))
@@ -116,8 +116,8 @@ def attainment_chart(outcome: Outcome) -> Chart:
         marks.append(_stairs(whose, front_of(known[:, [0, other]], pair), INK, dashed=True))
         panels.append(Panel(_label(pair[1]), _label(pair[0]), tuple(marks)))
     text = (
-        "A median surface (solid) is attained by half of the seeds; the dotted ones by a quarter "
-        "and by three quarters."
+        f"After {outcome.spent_text}. A median surface (solid) is attained by half of the seeds; "
+        "the dotted ones by a quarter and by three quarters."
     )
     return Chart("attainment", "What the fronts attain", text, tuple(panels))
 
@@ -191,7 +191,8 @@ def cost_chart(outcome: Outcome) -> Chart:
     )
     text = (
         "A network is charged what its evaluation cost, also where another study had paid for "
-        "it, and once per study: repeated trials are free, infeasible ones are never trained."
+        "it, and once per study unless it is judged again: other repeated trials are free, "
+        "infeasible ones are not trained, but for those that miss a limit on accuracy."
     )
     return Chart("cost", "Where trials and time went", text, panels, columns=3)
 

@@ -21,11 +21,13 @@ from nas_optuna.report.importance import Choice, Shares
 from nas_optuna.report.outcome import Outcome
 from nas_optuna.report.page import Page
 from nas_optuna.report.verdict import verdict
+from nas_optuna.report.words import escape_markdown
 
 _METHOD = (
     "Every sampler and seed is a study of its own. They share the cache of evaluations, yet each "
     "is charged for what it would have cost alone. Tests: Wilcoxon's signed-rank test over seeds "
-    "at the level 0.05, corrected for all pairs (Holm); A is Vargha and Delaney's effect size, "
+    "at the level 0.05, corrected for all pairs (Holm), which decides a pair where its ranks are "
+    "for the sampler with the better mean; A is Vargha and Delaney's effect size, "
     "the chance that a run of the first is better than one of the second; seeds to decide after "
     "Noether (1987) for a power of 80 %."
 )
@@ -84,10 +86,10 @@ def comparison_html(findings: Findings) -> str:
 def comparison_markdown(findings: Findings) -> str:
     """The verdict and all tables as Markdown."""
     outcome = findings.outcome
-    parts = [f"# {findings.title}", verdict(outcome).text]
+    parts = [f"# {escape_markdown(findings.title)}", escape_markdown(verdict(outcome).text)]
     for sheet in findings.sheets:
-        parts += [f"## {sheet.title}", sheet.markdown()]
-    return "\n\n".join([*parts, outcome.ruler_text, _METHOD]) + "\n"
+        parts += [f"## {escape_markdown(sheet.title)}", sheet.markdown()]
+    return "\n\n".join([*parts, escape_markdown(outcome.ruler_text), _METHOD]) + "\n"
 
 
 def write_findings(findings: Findings, folder: Path) -> tuple[list[Path], list[str]]:

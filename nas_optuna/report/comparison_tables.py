@@ -17,6 +17,7 @@ from nas_optuna.report.outcome import Outcome, budgets_spent
 from nas_optuna.report.runs import BUDGETS, Run
 from nas_optuna.report.scoring import FloatArray
 from nas_optuna.report.tables import format_value, percent
+from nas_optuna.report.words import escape_markdown
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class Sheet:
 def markdown_table(
     headings: Sequence[str], rows: Iterable[Sequence[str]], *, flush: str = "---:"
 ) -> str:
-    """Write cells, which are Markdown, as a table.
+    """Write cells as a table, in which Markdown shows their text as it is.
 
     Args:
         headings: One for each column.
@@ -65,7 +66,9 @@ def markdown_table(
         flush: Rule of all columns but the first; by default they are flush right.
     """
     rule = ["---", *[flush] * (len(headings) - 1)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (headings, rule, *rows))
+    cells = ([escape_markdown(cell) for cell in row] for row in (headings, *rows))
+    first, *others = (f"| {' | '.join(row)} |" for row in cells)
+    return "\n".join([first, f"| {' | '.join(rule)} |", *others])
 
 
 def comparison_sheets(outcome: Outcome, choices: Sequence[Choice] = ()) -> list[Sheet]:
@@ -229,9 +232,17 @@ def _mean(name: str, values: FloatArray) -> str:
     if not len(found):
         return "-"
     mean = float(found.mean())
-    return f"{mean:.4f}" if name == "accuracy" else format_value(name, mean)
+    text = f"{mean:.4f}" if name == "accuracy" else format_value(name, mean)
+    return text + _of_seeds(found, values)
 
 
 def _regret(values: FloatArray, optimum: float) -> str:
     found = values[np.isfinite(values)]
-    return f"{abs(optimum - float(found.mean())):.4f}" if len(found) else "-"
+    if not len(found):
+        return "-"
+    return f"{abs(optimum - float(found.mean())):.4f}{_of_seeds(found, values)}"
+
+
+def _of_seeds(found: FloatArray, values: FloatArray) -> str:
+    """Say of how many seeds a mean is, where some found nothing."""
+    return "" if len(found) == len(values) else f" ({len(found)} of {len(values)} seeds)"

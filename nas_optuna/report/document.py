@@ -159,7 +159,7 @@ def _block_markdown(block: Block) -> list[str]:
         return [part for card in block.cards for part in _markdown(card)]
     if isinstance(block, Sheet):
         title = [f"{escape_markdown(block.title)}:"] if block.title else []
-        return [*title, _table(block.headings, block.rows)]
+        return [*title, block.markdown()]
     return [_text_markdown(block)]
 
 
@@ -169,10 +169,5 @@ def _text_markdown(block: Text | Subheading | Facts | Code | Drawing) -> str:
     if isinstance(block, Code):
         return "\n".join(f"    {line}" for line in block.text.splitlines())
     if isinstance(block, Facts):
-        return _table(("", ""), block.rows, flush="---")
+        return markdown_table(("", ""), block.rows, flush="---")
     return escape_markdown(block.words if isinstance(block, Drawing) else block.text)
-
-
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, flush: str = "---:") -> str:
-    first, *others = [[escape_markdown(cell) for cell in row] for row in (headings, *rows)]
-    return markdown_table(first, others, flush=flush)

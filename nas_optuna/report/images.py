@@ -48,7 +48,7 @@ def chart_png(chart: Chart) -> bytes:
             ax.set_axis_off()
         else:
             _draw_panel(ax, panel)
-    figure.suptitle(chart.title, fontsize=13, color=INK)
+    figure.suptitle(_plain(chart.title), fontsize=13, color=INK)
     entries = {  # by name, so that panels share one legend
         label: handle
         for ax in axes
@@ -64,8 +64,13 @@ def chart_png(chart: Chart) -> bytes:
     return content.getvalue()
 
 
+def _plain(text: str) -> str:
+    """Text that matplotlib does not take for a formula."""
+    return text.replace("$", r"\$")
+
+
 def _draw_panel(ax: Axes, panel: Panel) -> None:
-    ax.set(xlabel=panel.x, ylabel=panel.y, title=panel.title)
+    ax.set(xlabel=_plain(panel.x), ylabel=_plain(panel.y), title=_plain(panel.title))
     ax.grid(color="#e2e8f0", linewidth=0.8)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
@@ -94,7 +99,7 @@ def _draw_curve(ax: Axes, mark: Curve) -> None:
     ax.plot(
         mark.x, mark.y, style, color=mark.colour, linewidth=0.9 if mark.thin else 1.8,
         drawstyle="steps-post" if mark.step else "default",
-        label=None if mark.thin else mark.name,
+        label=None if mark.thin else _plain(mark.name),
     )  # fmt: skip
     if mark.low is not None and mark.high is not None:
         ax.fill_between(
@@ -106,17 +111,19 @@ def _draw_curve(ax: Axes, mark: Curve) -> None:
 def _draw_points(ax: Axes, mark: Points) -> None:
     ax.plot(
         mark.x, mark.y, "-" if mark.joined else "", marker={"circle": "o", "x": "x"}[mark.symbol],
-        color=mark.colour, markersize=0.7 * mark.size, linewidth=0.9, label=mark.name or None,
+        color=mark.colour, markersize=0.7 * mark.size, linewidth=0.9,
+        label=_plain(mark.name) or None,
     )  # fmt: skip
 
 
 def _draw_bars(ax: Axes, mark: Bars, stack: dict[str, float], *, flat: bool) -> None:
     before = [stack.get(category, 0.0) for category in mark.categories]
-    label = mark.name or None
+    label = _plain(mark.name) or None
+    categories = [_plain(category) for category in mark.categories]
     if flat:
-        ax.barh(mark.categories, mark.values, left=before, color=mark.colour, label=label)
+        ax.barh(categories, mark.values, left=before, color=mark.colour, label=label)
     else:
-        ax.bar(mark.categories, mark.values, bottom=before, color=mark.colour, label=label)
+        ax.bar(categories, mark.values, bottom=before, color=mark.colour, label=label)
     for category, value in zip(mark.categories, mark.values, strict=True):
         stack[category] = stack.get(category, 0.0) + value
 
@@ -137,7 +144,7 @@ def _draw_group(ax: Axes, mark: Spread | Interval, place: int) -> None:
 
 
 def _name_groups(ax: Axes, marks: tuple[Mark, ...]) -> None:
-    names = [mark.name for mark in marks if isinstance(mark, Spread | Interval)]
+    names = [_plain(mark.name) for mark in marks if isinstance(mark, Spread | Interval)]
     if not names:
         return
     if isinstance(marks[0], Interval):

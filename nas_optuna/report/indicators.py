@@ -17,6 +17,7 @@ from nas_optuna.report.scoring import FloatArray
 from nas_optuna.report.statistics import hypervolume, minimised
 
 MARGIN = 0.1  # of the box beyond the worst member of the front, so that the ends of a front count
+_POINTS = 200  # of a band
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +36,25 @@ class Box:
     reference: tuple[float, ...]
 
     @classmethod
-    def around(cls, values: ArrayLike, names: Sequence[str]) -> Box:
+    def around(
+        cls, values: ArrayLike, names: Sequence[str], *, found: ArrayLike | None = None
+    ) -> Box:
         """Make the box that the front of some values spans.
 
         Args:
             values: `(n, m)` values, in their own directions, finite, at least one row.
             names: `(m,)` names of their metrics.
+            found: `(k, m)` more values; they, too, span a column in which the front has one
+                value only.
 
         Example:
-            >>> Box.around([[0.9, 20.0], [0.5, 10.0], [0.4, 30.0]], ["accuracy", "latency_ms"])
-            Box(names=('accuracy', 'latency_ms'), ideal=(0.9, 10.0), reference=(0.46, 21.0))
+            >>> Box.around([[0.75, 20.0], [0.5, 10.0], [0.25, 30.0]], ["accuracy", "latency_ms"])
+            Box(names=('accuracy', 'latency_ms'), ideal=(0.75, 10.0), reference=(0.475, 21.0))
         """
         directions = directions_of(names)
-        best, worst = spanned(minimised(values, directions))
-        ends = minimised([best, worst], directions).round(12)  # turns the signs back
+        more = None if found is None else minimised(found, directions)
+        best, worst = spanned(minimised(values, directions), more)
+        ends = minimised([best, worst], directions)  # turns the signs back
         return cls(tuple(names), tuple(ends[0].tolist()), tuple(ends[1].tolist()))
 
     def hypervolume(self, values: ArrayLike) -> float:
@@ -60,11 +66,12 @@ class Box:
         return hypervolume(values, directions_of(self.names), self.reference, self.ideal)
 
 
-def spanned(losses: FloatArray) -> tuple[FloatArray, FloatArray]:
+def spanned(losses: FloatArray, found: FloatArray | None = None) -> tuple[FloatArray, FloatArray]:
     """Ideal and reference point of the box that a front spans; see `Box`.
 
     Args:
         losses: `(n, m)` values, smaller is better, finite, at least one row.
+        found: `(k, m)` more of them, which are not asked for the front.
 
     Returns:
         `(m,)` each.
@@ -72,7 +79,8 @@ def spanned(losses: FloatArray) -> tuple[FloatArray, FloatArray]:
     front = losses[moocore.is_nondominated(losses)]
     best, worst = front.min(axis=0), front.max(axis=0)
     # A front of one network spans nothing: the width of all values must do, or else 1.
-    for width in (np.ptp(losses, axis=0), np.ones_like(best)):
+    every = losses if found is None else np.concatenate([losses, found])
+    for width in (np.ptp(every, axis=0), np.ones_like(best)):
         worst = np.where(worst > best, worst, best + width)
     return best, worst + MARGIN * (worst - best)
 
@@ -163,6 +171,45 @@ def at(curve: FloatArray, spent: FloatArray, budgets: ArrayLike) -> FloatArray:
     """
     places = np.searchsorted(spent, np.asarray(budgets, dtype=np.float64), side="right")
     return np.append(np.nan, curve)[places]
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """A curve over a budget: its mean and quartiles over seeds.
+
+    Args:
+        spent: `(p,)` what is spent, up to where they are compared.
+        mean: `(p,)` mean over seeds.
+        low: `(p,)` lower quartile.
+        high: `(p,)` upper quartile.
+    """
+
+    spent: FloatArray
+    mean: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+
+def band(curves: Sequence[FloatArray], spent: Sequence[FloatArray], end: float) -> Band:
+    """Put curves of several seeds together.
+
+    Args:
+        curves: By seed, `(n_i,)` what was reached after each trial.
+        spent: By seed, `(n_i,)` what was spent after each trial, ascending.
+        end: What was spent at the end of the band.
+    """
+    start = max(column[0] for column in spent)
+    grid = np.unique(np.concatenate([np.linspace(start, end, _POINTS), [end]]))
+    grid = grid[grid >= start] if end > start else np.array([end])
+    table = np.stack([at(c, s, grid) for c, s in zip(curves, spent, strict=True)])
+    # A best value exists once every seed has found something feasible.
+    known = np.isfinite(table).all(axis=0)
+    table, grid = table[:, known], grid[known]
+    if not len(grid):
+        empty = np.empty(0)
+        return Band(empty, empty, empty, empty)
+    low, high = np.quantile(table, [0.25, 0.75], axis=0)
+    return Band(grid, table.mean(axis=0), low, high)
 
 
 def attainment(fronts: Sequence[ArrayLike], names: Sequence[str], percentile: float) -> FloatArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,8 +14,10 @@ from nas_optuna.errors import SettingError
 from nas_optuna.metrics import METRICS
 from nas_optuna.report import significance
 from nas_optuna.report.indicators import (
+    Band,
     Box,
     at,
+    band,
     best_curve,
     directions_of,
     front_of,
@@ -26,7 +28,7 @@ from nas_optuna.report.scoring import FloatArray
 from nas_optuna.report.statistics import minimised
 from nas_optuna.report.tables import format_value
 
-_POINTS = 200  # of a curve over a budget
+_DIGITS = 9  # of a hypervolume, a share of the box; beyond is noise of the arithmetic
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +44,6 @@ class Truth:
     front: FloatArray
 
 
-@dataclass(frozen=True, slots=True)
-class Band:
-    """A curve over a budget: its mean and quartiles over seeds.
-
-    Args:
-        spent: `(p,)` what is spent, up to where the first of the sampler's runs ends.
-        mean: `(p,)` mean over seeds.
-        low: `(p,)` lower quartile.
-        high: `(p,)` upper quartile.
-    """
-
-    spent: FloatArray
-    mean: FloatArray
-    low: FloatArray
-    high: FloatArray
-
-
 @dataclass(frozen=True)
 class Outcome:
     """All runs of a comparison, on one ruler.
@@ -68,6 +53,7 @@ class Outcome:
         metrics: Names of the objectives.
         limits: Where each run ends.
         truth: What there is to be found; None if that is not known.
+        absent: Names of samplers that were to be compared and have no trial yet.
 
     Raises:
         SettingError: There is no run, or none found a feasible network.
@@ -77,6 +63,7 @@ class Outcome:
     metrics: tuple[str, ...]
     limits: Limits
     truth: Truth | None = None
+    absent: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not any(run.feasible.any() for run in self.runs):
@@ -113,10 +100,13 @@ class Outcome:
 
     @cached_property
     def box(self) -> Box:
-        """The ruler: spanned by the true front, or by the front of all that was found."""
-        if self.truth is not None:
-            return Box.around(self.truth.front, self.metrics)
-        return Box.around(self.front, self.metrics)
+        """The ruler: spanned by the true front, or by the front of all that was found.
+
+        Where that front has one value only, as with a single objective, by all that was found.
+        """
+        found = np.concatenate([run.values[run.feasible] for run in self.runs])
+        spanning = found if self.truth is None else self.truth.front
+        return Box.around(spanning, self.metrics, found=found)
 
     @cached_property
     def front(self) -> FloatArray:
@@ -138,8 +128,23 @@ class Outcome:
         return [p for p, keep in zip(params, kept, strict=True) if keep], list(params)
 
     def end(self, budget: str) -> float:
-        """The budget that every run has spent: comparisons are fair up to here."""
-        return min(run.total(budget) for runs in self.by_sampler.values() for run in runs)
+        """The budget that every run has spent: comparisons are fair up to here.
+
+        Of the compared budget, runs that another limit ended have spent all they ever will. They
+        keep what they had, and hold the others back no more.
+        """
+        return self._end([run for runs in self.by_sampler.values() for run in runs], budget)
+
+    def _end(self, runs: Sequence[Run], budget: str) -> float:
+        open_ended = [r.total(budget) for r in runs if not self._stopped_short(r, budget)]
+        return min(open_ended) if open_ended else max(run.total(budget) for run in runs)
+
+    def _stopped_short(self, run: Run, budget: str) -> bool:
+        """Whether a limit on something else ended a run before the compared budget was spent."""
+        if budget != self.limits.budget:
+            return False
+        ended = self.limits.reached({name: run.total(name) for name in BUDGETS})
+        return ended and run.total(budget) < float(getattr(self.limits, budget))
 
     def hypervolumes(self, budget: str, spent: float | None = None) -> dict[str, FloatArray]:
         """By sampler, `(k,)` hypervolume of each seed when a budget was spent.
@@ -158,6 +163,11 @@ class Outcome:
             for name, runs in self.by_sampler.items()
         }
 
+    def reached(self, run: Run) -> FloatArray:
+        """`(k, m)` values of the trials of one of the runs up to the compared budget."""
+        budget = self.limits.budget
+        return run.values[run.spent[budget] <= self.end(budget)]
+
     def bests(self, budget: str, spent: float | None = None) -> dict[str, FloatArray]:
         """By sampler, `(k,)` best value of the first objective; NaN if nothing was feasible."""
         where = self.end(budget) if spent is None else spent
@@ -170,7 +180,8 @@ class Outcome:
 
     @cached_property
     def _volumes(self) -> dict[int, FloatArray]:
-        return {id(run): hypervolume_curve(run, self.box) for run in self.runs}
+        # Equal but for the last bits must not count as better or worse.
+        return {id(run): hypervolume_curve(run, self.box).round(_DIGITS) for run in self.runs}
 
     def volumes(self, run: Run) -> FloatArray:
         """`(n,)` hypervolume after each trial of one of the runs."""
@@ -179,13 +190,15 @@ class Outcome:
     def hypervolume_band(self, sampler: str, budget: str) -> Band:
         """Hypervolume over a budget."""
         runs = self.by_sampler[sampler]
-        return _band([self.volumes(run) for run in runs], [run.spent[budget] for run in runs])
+        return self._band(runs, [self.volumes(run) for run in runs], budget)
 
     def best_band(self, sampler: str, budget: str) -> Band:
         """Best value of the first objective over a budget."""
         runs = self.by_sampler[sampler]
-        curves = [best_curve(run, self.metrics) for run in runs]
-        return _band(curves, [run.spent[budget] for run in runs])
+        return self._band(runs, [best_curve(run, self.metrics) for run in runs], budget)
+
+    def _band(self, runs: Sequence[Run], curves: Sequence[FloatArray], budget: str) -> Band:
+        return band(curves, [run.spent[budget] for run in runs], self._end(runs, budget))
 
     @cached_property
     def scores(self) -> dict[str, FloatArray]:
@@ -210,7 +223,9 @@ class Outcome:
     @cached_property
     def true_hypervolume(self) -> float | None:
         """Hypervolume of the true front."""
-        return None if self.truth is None else self.box.hypervolume(self.truth.front)
+        if self.truth is None:
+            return None
+        return round(self.box.hypervolume(self.truth.front), _DIGITS)
 
     @cached_property
     def optimum(self) -> float | None:
@@ -222,9 +237,22 @@ class Outcome:
 
     @property
     def spent_text(self) -> str:
-        """The compared budget in words, as `100 trials`."""
-        end = self.end(self.limits.budget)
-        return f"{end:,.0f} {self.limits.budget}"
+        """The compared budget in words, as `100 trials`, or `20 epochs or 100 trials`."""
+        budget, limits = self.limits.budget, self.limits
+        end = self.end(budget)
+        short = [
+            run
+            for runs in self.by_sampler.values()
+            for run in runs
+            if self._stopped_short(run, budget) and run.total(budget) < end
+        ]
+        others = {"trials": limits.trials, "seconds": limits.seconds}
+        ended_by = [
+            f"{limit:,.0f} {name}"
+            for name, limit in others.items()
+            if limit is not None and any(run.total(name) >= limit for run in short)
+        ]
+        return " or ".join([f"{end:,.0f} {budget}", *ended_by])
 
     @property
     def ruler_text(self) -> str:
@@ -236,32 +264,23 @@ class Outcome:
             )
         ]
         source = f"the true front of {self.truth.source}" if self.truth else "all runs together"
+        front = self.front if self.truth is None else self.truth.front
+        flat = [
+            n for n, width in zip(self.metrics, np.ptp(front, axis=0), strict=True) if not width
+        ]
+        rest = (
+            f"; in {' and '.join(flat)}, where that front is of one value, by all networks found"
+        )
         return (
             f"Hypervolume is the share of one box that a front covers, the same for all: "
             f"{', '.join(ends)} (reference point to ideal point; spanned by the front of "
-            f"{source}, a tenth wider at the reference)."
+            f"{source}, a tenth wider at the reference{rest if flat else ''})."
         ).replace("the front of the true front of", "the true front of")
 
 
 def _end_text(name: str, value: float) -> str:
     """A value as people read it; a reference point has fractions where no network has any."""
     return format_value(name, round(value) if abs(value) >= 1000 else value)
-
-
-def _band(curves: list[FloatArray], spent: list[FloatArray]) -> Band:
-    end = min(column[-1] for column in spent)
-    start = max(column[0] for column in spent)
-    grid = np.unique(np.concatenate([np.linspace(start, end, _POINTS), [end]]))
-    grid = grid[grid >= start] if end > start else np.array([end])
-    table = np.stack([at(c, s, grid) for c, s in zip(curves, spent, strict=True)])
-    # A best value exists once every seed has found something feasible.
-    known = np.isfinite(table).all(axis=0)
-    table, grid = table[:, known], grid[known]
-    if not len(grid):
-        empty = np.empty(0)
-        return Band(empty, empty, empty, empty)
-    low, high = np.quantile(table, [0.25, 0.75], axis=0)
-    return Band(grid, table.mean(axis=0), low, high)
 
 
 def budgets_spent(outcome: Outcome) -> Mapping[str, float]:

@@ -15,8 +15,8 @@ from nas_optuna.report import statistics
 from nas_optuna.report.scoring import FloatArray
 
 BUDGETS = ("trials", "evaluations", "epochs", "seconds")
-"""What a study spends: finished trials; networks judged for the first time; passes over the
-training data; seconds of evaluations and of the sampler."""
+"""What a study spends: finished trials; evaluations, of each network one unless it is judged
+again; passes over the training data; seconds of evaluations and of the sampler."""
 
 KINDS = ("evaluated", "predicted", "pruned", "repeated", "infeasible")
 """What becomes of a trial. A repeated one had a network that the study had judged before."""
@@ -61,7 +61,8 @@ class Run:
         values: `(n, m)` objective values of finished trials, in order; NaN where a trial is
             infeasible or was pruned.
         spent: By budget, `(n,)` what the study has spent after each trial. A network costs what
-            its evaluation cost, also where another study had paid for it, and only once.
+            its evaluation cost, also where another study had paid for it, and only once unless
+            it is judged again.
         kinds: `(n,)` what became of each trial, one of `KINDS`.
         params: `(n,)` the genomes.
         sampling: `(n,)` seconds that the sampler took.
@@ -98,10 +99,13 @@ class Account:
     Args:
         by_digest: Whether networks of one digest have one result, and are paid once; else those
             of one genome.
+        free_repeats: Whether a network that was judged costs nothing the next time; False where
+            it is judged again.
     """
 
-    def __init__(self, *, by_digest: bool) -> None:
+    def __init__(self, *, by_digest: bool = True, free_repeats: bool = True) -> None:
         self._by_digest = by_digest
+        self._free_repeats = free_repeats
         self._paid: set[str] = set()
         self.spent = dict.fromkeys(BUDGETS, 0.0)
         """What was spent so far, by budget."""
@@ -112,7 +116,7 @@ class Account:
         kind = self._kind(trial)
         self.spent["trials"] += 1
         self.spent["seconds"] += attrs.get(SAMPLING, 0.0)
-        if EPOCHS in attrs and kind != "repeated":
+        if EPOCHS in attrs and not (self._free_repeats and kind == "repeated"):
             self.spent["evaluations"] += PREDICTED not in attrs
             self.spent["epochs"] += attrs[EPOCHS]
             self.spent["seconds"] += attrs[SECONDS]
@@ -145,7 +149,7 @@ def finished_trials(study: Study) -> list[FrozenTrial]:
 
 
 def read_run(
-    study: Study, *, sampler: str, seed: int, limits: Limits, by_digest: bool = True
+    study: Study, *, sampler: str, seed: int, limits: Limits, account: Account | None = None
 ) -> Run:
     """Read a study's finished trials, up to the limits.
 
@@ -154,9 +158,9 @@ def read_run(
         sampler: Name of its strategy.
         seed: Its seed.
         limits: What comes after them is left out.
-        by_digest: See `Account`.
+        account: Adds up what the study spends; it is empty. None for one with a cache.
     """
-    account = Account(by_digest=by_digest)
+    account = account or Account()
     trials: list[FrozenTrial] = []
     kinds: list[str] = []
     spent: list[list[float]] = []

@@ -29,13 +29,15 @@ class Pair:
     """Two samplers, compared seed by seed.
 
     Args:
-        first: Name of the one.
+        first: Name of the one with the better mean.
         second: Name of the other.
         difference: Median of `first - second` over seeds.
         effect: Vargha and Delaney's A: the chance that a run of the first is better than one of
             the second, ties counting half; 0.5 is no difference.
         p_value: Of the Wilcoxon signed-rank test, corrected for all pairs (Holm).
-        seeds: How many seeds would show the difference that was seen; None if there is none.
+        seeds: How many seeds would show the first as the better one; None if no number would.
+        agrees: Whether the ranks of that test, too, are for the first. A single seed that went
+            wrong may turn the mean, and hardly moves the ranks.
     """
 
     first: str
@@ -44,11 +46,12 @@ class Pair:
     effect: float
     p_value: float
     seeds: int | None
+    agrees: bool = True
 
     @property
     def decided(self) -> bool:
-        """Whether the difference is more than chance."""
-        return self.p_value < ALPHA
+        """Whether the first is better by more than chance."""
+        return self.agrees and self.p_value < ALPHA
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ class Ranking:
 
 
 def compare_pairs(scores: Mapping[str, ArrayLike]) -> list[Pair]:
-    """Test each pair of samplers, the better one first.
+    """Test each pair of samplers, the one with the better mean first.
 
     Args:
         scores: By name, `(k,)` what each seed reached, larger is better; equal places are of
@@ -95,22 +98,40 @@ def compare_pairs(scores: Mapping[str, ArrayLike]) -> list[Pair]:
     """
     columns = {name: np.asarray(values, dtype=np.float64) for name, values in scores.items()}
     pairs = [_better_first(columns, *names) for names in combinations(columns, 2)]
-    p_values = holm([wilcoxon(columns[a] - columns[b]) for a, b in pairs])
+    differences = [columns[a] - columns[b] for a, b in pairs]
+    p_values = holm([wilcoxon(column) for column in differences])
     return [
         Pair(
             first,
             second,
-            difference=float(np.median(columns[first] - columns[second])),
+            difference=float(np.median(column)),
             effect=superiority(columns[first], columns[second]),
             p_value=p_value,
-            seeds=seeds_needed(columns[first] - columns[second], alpha=ALPHA / len(pairs)),
+            seeds=seeds_needed(column, alpha=ALPHA / len(pairs)) if agrees else None,
+            agrees=agrees,
         )
-        for (first, second), p_value in zip(pairs, p_values, strict=True)
+        for (first, second), column, p_value in zip(pairs, differences, p_values, strict=True)
+        for agrees in (signed_ranks(column) >= 0,)
     ]
 
 
 def _better_first(columns: Mapping[str, FloatArray], a: str, b: str) -> tuple[str, str]:
     return (a, b) if columns[a].mean() >= columns[b].mean() else (b, a)
+
+
+def signed_ranks(differences: ArrayLike) -> float:
+    """Sum of the signed ranks of Wilcoxon's test: above 0 where the positive ones outweigh.
+
+    Args:
+        differences: `(k,)` differences of pairs; zeros are left out.
+
+    Example:
+        >>> signed_ranks([0.5, 0.25, -9.0]), signed_ranks([0.0, 0.25])
+        (0.0, 1.0)
+    """
+    column = np.asarray(differences, dtype=np.float64)
+    column = column[column != 0]
+    return float((np.sign(column) * stats.rankdata(np.abs(column))).sum())
 
 
 def wilcoxon(differences: ArrayLike) -> float:
@@ -160,7 +181,7 @@ def superiority(first: ArrayLike, second: ArrayLike) -> float:
 
 
 def seeds_needed(differences: ArrayLike, *, alpha: float = ALPHA) -> int | None:
-    """How many seeds a Wilcoxon test needs to see such differences, with a chance of 80 %.
+    """How many seeds a Wilcoxon test needs to see that differences are above 0, in 80 % of cases.
 
     `(z_{alpha/2} + z_{power})^2 / (3 (p - 1/2)^2)`, where p is the chance that two differences
     have a positive sum [Noether1987]; no fewer than a two-sided test can decide with at all.
@@ -170,13 +191,13 @@ def seeds_needed(differences: ArrayLike, *, alpha: float = ALPHA) -> int | None:
         alpha: Level of the test.
 
     Returns:
-        The number; None if the differences point nowhere.
+        The number; None if the differences point nowhere, or down.
     """
     column = np.asarray(differences, dtype=np.float64)
     above, on = np.triu_indices(len(column))
     sums = column[above] + column[on]  # the Walsh averages, twice
     share = float((sums > 0).mean() + 0.5 * (sums == 0).mean())
-    if math.isclose(share, 0.5):
+    if share < 0.5 or math.isclose(share, 0.5):
         return None
     quantiles = float(stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(POWER))
     least = math.floor(1 - math.log2(alpha)) + 1  # the smallest n with 2^(1-n) below alpha

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nas_optuna.report.outcome import Outcome
 from nas_optuna.report.significance import Pair
@@ -35,8 +35,17 @@ def verdict(outcome: Outcome) -> Verdict:
     """Decide between the samplers of a comparison.
 
     The leader, the sampler with the best mean hypervolume, wins if it is better than every other
-    by a Wilcoxon signed-rank test over seeds at the level 0.05, corrected for all pairs.
+    by a Wilcoxon signed-rank test over seeds at the level 0.05, corrected for all pairs. Where
+    those ranks are for the other one, nobody wins, and the text says so.
     """
+    found = _decided(outcome)
+    if not outcome.absent:
+        return found
+    left_out = f" Without a trial yet, so not compared: {_listed(outcome.absent)}."
+    return replace(found, text=found.text + left_out)
+
+
+def _decided(outcome: Outcome) -> Verdict:
     leader, *others = outcome.order
     if not others:
         text = f"{leader} has nobody to be compared with; name another sampler."
@@ -86,17 +95,29 @@ def _undecided(outcome: Outcome, leader: str, undecided: Mapping[str, Pair]) -> 
     means = {name: float(values.mean()) for name, values in outcome.scores.items()}
     second, *_ = undecided
     beaten = [name for name in outcome.order[1:] if name not in undecided]
+    contrary = [name for name, pair in undecided.items() if not pair.agrees]
+    shown = "No winner can be named" if contrary else "No difference is shown"
     text = (
-        f"No difference is shown between {_listed([leader, *undecided])} by {outcome.seeds} "
+        f"{shown} between {_listed([leader, *undecided])} by {outcome.seeds} "
         f"seeds: at {outcome.spent_text} the mean hypervolume of {leader} is "
         f"{means[leader]:.4f}, {means[leader] - means[second]:.4f} more than that of {second}"
     )
     text += f"; it is better than {_listed(beaten)}. " if beaten else ". "
+    if contrary:
+        return f"{text}{_contrary_text(contrary, leader)}"
     needed = _needed(undecided, outcome.seeds)
     if needed is not None:
         return f"{text}About {needed:,} seeds would decide it."
     alike = [name for name, pair in undecided.items() if _seeds(pair) is None]
     return f"{text}To tell it from {_listed(alike)} would take more than {_MANY:,} seeds."
+
+
+def _contrary_text(contrary: Sequence[str], leader: str) -> str:
+    better = "is the better one" if len(contrary) == 1 else "are the better ones"
+    return (
+        f"Seed by seed {_listed(contrary)} {better} (signed ranks), so the mean of {leader} owes "
+        "its lead to few seeds; see what each seed reached."
+    )
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
 """`compare` on a table: what it prints and writes, and that it goes on where it stopped."""
 
 import csv
+import io
 import os
 import signal
 import subprocess
@@ -9,7 +10,10 @@ import time
 import optuna
 import pytest
 from optuna.trial import TrialState
+from rich.console import Console
 
+from nas_optuna.cli.comparing import CompareProgress
+from nas_optuna.report.runs import Limits
 from nas_optuna.storage.ownership import RETRY_OF
 from tests.cli.conftest import command
 from tests.cli.test_signals import states
@@ -126,6 +130,34 @@ def check_written(folder):
     assert {float(row["epochs"]) for row in rows} <= {10.0 * n for n in range(1, 7)}
 
 
+class Told:
+    """A comparison as far as its progress goes."""
+
+    entries = range(4)
+
+    def __init__(self, limits):
+        self.limits = limits
+
+
+@pytest.mark.parametrize(
+    ("limits", "lines"),
+    [
+        (Limits(40), ["8/160 trials, 0/4 studies", "88/160 trials, 2/4 studies, ",
+                      "160/160 trials, 4/4 studies"]),
+        (Limits(40, epochs=9.0), ["5 % done, 0/4 studies", "55 % done, 2/4 studies, ",
+                                  "100 % done, 4/4 studies"]),
+    ],
+)  # fmt: skip
+def test_progress_ends_where_all_studies_are_at_their_ends(limits, lines):
+    console = Console(file=io.StringIO(), force_terminal=False)
+    progress = CompareProgress(Told(limits), console)
+    progress([8, 0, 0, 0])
+    assert progress._text([8, 0, 0, 0]) == lines[0]
+    assert progress._text([40, 40, 8, 0]).startswith(lines[1])
+    progress([40, 40, 40, 40])
+    assert console.file.getvalue() == f"{lines[2]}\n"
+
+
 def test_wrong_options_are_told_in_one_line(call, tmp_path):
     (tmp_path / "pairs.py").write_text(STUDY)
     (tmp_path / "file").touch()
@@ -134,6 +166,9 @@ def test_wrong_options_are_told_in_one_line(call, tmp_path):
     assert wrong.err.startswith("error: Unknown sampler 'tpee'. Did you mean 'tpe'?")
     wrong = call(tmp_path, "compare", "pairs.py", "--out", "file")
     assert wrong.err == "error: --out must be a folder, and 'file' is a file.\n"
+    (tmp_path / "some-pairs-comparison").touch()  # the folder of a name with a slash
+    wrong = call(tmp_path, "compare", "pairs.py", "--name", "some/pairs")
+    assert wrong.err.startswith("error: --out must be a folder, and 'some-pairs-comparison' is")
     wrong = call(tmp_path, "compare", "pairs.py", "--epochs", "0")
     assert wrong.err.startswith("error: epochs must be more than 0")
     assert not (tmp_path / "nas.db").exists()

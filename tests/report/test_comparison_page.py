@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nas_optuna.errors import SettingError
-from nas_optuna.report.charts import Chart, Curve, Panel
+from nas_optuna.report.charts import Bars, Chart, Curve, Interval, Panel, Points, Spread
 from nas_optuna.report.comparison_charts import (
     attainment_chart,
     best_chart,
@@ -26,8 +26,10 @@ from nas_optuna.report.comparison_page import (
     comparison_markdown,
     write_findings,
 )
+from nas_optuna.report.comparison_tables import choices_sheet, standings_sheet
+from nas_optuna.report.images import chart_png
 from nas_optuna.report.importance import Choice
-from nas_optuna.report.outcome import Outcome
+from nas_optuna.report.outcome import Outcome, Truth
 from nas_optuna.report.page import Page
 from nas_optuna.report.plots import plotly_figure
 from nas_optuna.report.runs import BUDGETS, Limits
@@ -85,6 +87,18 @@ def test_surfaces_go_from_cheap_and_bad_to_dear_and_good(findings):
         assert all(b > a for a, b in pairwise(mark.y))
 
 
+def test_surfaces_end_where_the_runs_are_compared():
+    values = [[0.5, 1.0], [0.6, 2.0], [0.9, 3.0]]
+    cheap, dear = make_run("a", 0, values), make_run("b", 0, values, costs=[1.0, 2.0, 1.0])
+    outcome = Outcome((cheap, dear), METRICS, Limits(4, epochs=9.0))
+    assert outcome.end("epochs") == 3.0
+    chart = attainment_chart(outcome)
+    (panel,) = chart.panels
+    solid = {mark.name: mark.y.tolist() for mark in panel.marks if not mark.thin}
+    assert solid == {"a": [0.5, 0.6, 0.9], "b": [0.5, 0.6], "all runs": [0.5, 0.6, 0.9]}
+    assert chart.text.startswith("After 3 epochs.")
+
+
 def test_ranks_lie_in_the_middle_of_their_bars(findings):
     (panel,) = ranking_chart(findings.outcome).panels
     ranking = findings.outcome.ranking
@@ -111,6 +125,28 @@ def test_trials_are_split_by_what_became_of_them():
     assert sampling.marks[0].values == (250.0,)
 
 
+def test_answers_of_a_table_of_cells_stay_in_their_cell():
+    sheet = choices_sheet([Choice("op\nof 1", "|nor_conv_3x3~0|+|none~0|", 0.5, 0.2)])
+    *_, row = sheet.markdown().splitlines()
+    answer = r"\|nor\_conv\_3x3\~0\|+\|none\~0\|"
+    assert row == rf"| op of 1 | {answer} | 50 % | 20 % |"
+
+
+@pytest.mark.parametrize("name", ["a$x_{$", r"\$a$b_{$"])
+def test_dollars_in_names_are_drawn_as_they_are(name):
+    chart = importance_chart({name: {name: 1.0, "b": 0.3}})
+    assert chart_png(chart).startswith(PNG)
+    marks = (
+        Curve(name, np.array([1.0, 2.0]), np.array([1.0, 2.0]), colour="#000000"),
+        Points(name, np.array([1.0]), np.array([1.0]), colour="#000000"),
+        Bars(name, (name,), (1.0,), "#000000"),
+    )
+    spreads = (Spread(name, np.array([1.0, 2.0]), "#000000"),)
+    ranks = (Interval(name, 1.0, 0.5, 1.5, "#000000"),)
+    panels = [Panel(name, name, (mark,), title=name) for mark in (*marks, *spreads, *ranks)]
+    assert chart_png(Chart("c", name, "", tuple(panels))).startswith(PNG)
+
+
 def test_a_chart_of_importances_shows_the_largest():
     chart = importance_chart({"accuracy": {f"g{i}": i / 100 for i in range(30)}, "flops": {}})
     (panel,) = chart.panels
@@ -133,12 +169,26 @@ def test_every_mark_is_drawn_once(findings):
 
 def test_tables_and_verdict_are_in_the_markdown(findings):
     text = comparison_markdown(findings)
-    assert text.startswith("# Samplers on digits & <more>\n\ntpe wins: at 20 trials")
+    assert text.startswith("# Samplers on digits \\& \\<more\\>\n\ntpe wins: at 20 trials")
+    assert "\n| gene | \\<b\\>conv\\</b\\> |" in text
     rows = [line for line in text.splitlines() if line.startswith("| tpe |")]
     assert rows[0].count("|") == text[text.index("| sampler |") :].splitlines()[0].count("|")
     mean = findings.outcome.scores["tpe"].mean()
     assert f"{mean:.4f} (" in rows[0]
     assert "the true front of a line" in text
+
+
+def test_seeds_that_found_nothing_are_told_beside_the_mean():
+    runs = [make_run("a", seed, [[np.nan, np.nan]]) for seed in range(9)]
+    runs += [make_run("a", 9, [[0.9, 1.0]])]
+    runs += [make_run("b", seed, [[0.8, 1.0]]) for seed in range(10)]
+    truth = Truth("a table", np.array([[0.95, 1.0], [0.5, 0.5]]))
+    rows = standings_sheet(Outcome(tuple(runs), METRICS, Limits(1), truth)).rows
+    cells = {row[0]: row[3:5] for row in rows}
+    assert cells["a"] == ("0.9000 (1 of 10 seeds)", "0.0500 (1 of 10 seeds)")
+    assert cells["b"] == ("0.8000", "0.1500")
+    nothing = standings_sheet(Outcome((*runs[:9], *runs[10:19]), METRICS, Limits(1), truth)).rows
+    assert {row[0]: row[3:5] for row in nothing}["a"] == ("-", "-")
 
 
 def test_csv_files_hold_all_numbers(findings, tmp_path):

@@ -1,6 +1,7 @@
 """What a comparison makes of its runs: charges, common budgets, bands and the verdict."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import optuna
@@ -8,6 +9,7 @@ import pytest
 from optuna.trial import TrialState, create_trial
 
 from nas_optuna.errors import SettingError
+from nas_optuna.metrics import METRICS as METRIC_TABLE
 from nas_optuna.recording import (
     CACHED,
     DIGEST,
@@ -18,7 +20,7 @@ from nas_optuna.recording import (
     SECONDS,
 )
 from nas_optuna.report.outcome import Outcome, Truth
-from nas_optuna.report.runs import Limits, read_run
+from nas_optuna.report.runs import Account, Limits, read_run
 from nas_optuna.report.verdict import verdict
 from tests.report.contests import METRICS, contest, draw, make_run
 
@@ -41,7 +43,8 @@ def told(digest, values=(0.5, 1.0), *, state=TrialState.COMPLETE, x=0, **attrs):
 def run_of(*trials, limits=None, by_digest=True):
     study = optuna.create_study(directions=["maximize", "minimize"])
     study.add_trials(trials)
-    return read_run(study, sampler="s", seed=0, limits=limits or Limits(100), by_digest=by_digest)
+    account = Account(by_digest=by_digest)
+    return read_run(study, sampler="s", seed=0, limits=limits or Limits(100), account=account)
 
 
 def test_a_study_pays_each_network_once_whoever_trained_it():
@@ -90,7 +93,7 @@ def test_runs_are_compared_where_all_have_spent_as_much():
     values = draw(np.random.default_rng(0), 10)
     cheap = make_run("cheap", 0, values, costs=np.full(10, 1.0))
     dear = make_run("dear", 0, values, costs=np.full(10, 2.0))
-    outcome = Outcome((cheap, dear), METRICS, Limits(10, epochs=100.0))
+    outcome = Outcome((cheap, dear), METRICS, Limits(11, epochs=100.0))  # both go on
     assert outcome.end("trials") == 10
     assert outcome.end("epochs") == 10.0
     assert outcome.hypervolumes("trials")["cheap"] == outcome.hypervolumes("trials")["dear"]
@@ -99,6 +102,75 @@ def test_runs_are_compared_where_all_have_spent_as_much():
     assert at_end["dear"] == outcome.volumes(dear)[4]
     assert outcome.hypervolumes("epochs", 1.0)["dear"] == [0.0]  # it has nothing yet
     assert np.isnan(outcome.bests("epochs", 1.0)["dear"])
+
+
+def test_a_run_that_its_trials_ended_keeps_what_it_had_and_holds_no_other_back():
+    values = draw(np.random.default_rng(0), 10)
+    lost = make_run("a", 0, np.full((10, 2), np.nan), costs=np.zeros(10))  # never trained any
+    short = make_run("a", 1, values, costs=np.full(10, 0.5))
+    full = make_run("b", 0, values[:8])
+    over = make_run("b", 1, values[:4], costs=np.full(4, 2.25))
+    outcome = Outcome((lost, short, full, over), METRICS, Limits(10, epochs=8.0))
+    assert outcome.end("epochs") == 8.0
+    assert outcome.scores["a"].tolist() == [0.0, outcome.volumes(short)[-1]]
+    assert outcome.scores["b"].tolist() == [outcome.volumes(full)[-1], outcome.volumes(over)[2]]
+    assert outcome.spent_text == "8 epochs or 10 trials"
+    assert outcome.hypervolume_band("a", "epochs").spent[-1] == 5.0
+    # What was not limited is compared where all have spent as much.
+    assert outcome.end("trials") == 4
+    ended = Outcome((lost, short), METRICS, Limits(10, epochs=8.0))
+    assert (ended.end("epochs"), ended.spent_text) == (5.0, "5 epochs or 10 trials")
+
+
+@pytest.mark.parametrize("metric", ["latency_ms", "parameters", "proxy", "loss"])
+def test_one_objective_is_measured_on_all_that_was_found(metric):
+    rng = np.random.default_rng(1)
+    sign = -1 if METRIC_TABLE[metric].maximized else 1
+    runs = [
+        make_run(name, seed, [[sign * scale * (1 + 0.3 * rng.random())]])
+        for seed in range(10)
+        for name, scale in (("bad", 9e4), ("good", 1e4))
+    ]
+    outcome = Outcome(tuple(runs), (metric,), Limits(1))
+    assert outcome.scores["good"].min() > 0.9
+    assert 0 < outcome.scores["bad"].max() < 0.4
+    assert verdict(outcome).winner == "good"
+    assert (
+        f"; in {metric}, where that front is of one value, by all networks" in outcome.ruler_text
+    )
+
+
+def test_a_true_front_of_one_network_is_measured_on_all_that_was_found():
+    runs = [make_run("bad", seed, [[0.7 + seed / 100, 3000.0 - seed]]) for seed in range(10)] + [
+        make_run("good", seed, [[0.8 + seed / 100, 2000.0 - seed]]) for seed in range(10)
+    ]
+    names = ("accuracy", "parameters")
+    outcome = Outcome(tuple(runs), names, Limits(1), Truth("table", np.array([[0.9, 1000.0]])))
+    assert outcome.box.ideal == (0.9, 1000.0)
+    assert outcome.box.reference == pytest.approx((0.68, 3200.0))
+    assert outcome.true_hypervolume == 1.0
+    assert verdict(outcome).winner == "good"
+    assert "; in accuracy and parameters, where" in outcome.ruler_text
+    # A front that is not of one value spans the box alone, whatever was found.
+    wide = Outcome(
+        tuple(runs), names, Limits(1), Truth("table", np.array([[0.9, 5e3], [0.8, 1e3]]))
+    )
+    assert wide.box.reference == pytest.approx((0.79, 5400.0))
+    assert "where" not in wide.ruler_text
+
+
+def test_equal_but_for_rounding_is_equal():
+    # Either end of a front covers 1/11 of its box.
+    front = np.array([[0.8931141904150612, 1440.0], [0.87, 1200.0], [0.8376543219876, 1000.0]])
+    runs = [
+        make_run(name, seed, [end])
+        for seed in range(10)
+        for name, end in (("a", front[0]), ("b", front[2]))
+    ]
+    outcome = Outcome(tuple(runs), ("accuracy", "flops"), Limits(1), Truth("table", front))
+    assert outcome.scores["a"] == pytest.approx([1 / 11] * 10)
+    assert outcome.scores["a"].tolist() == outcome.scores["b"].tolist()
+    assert verdict(outcome).winner is None
 
 
 def test_a_band_holds_the_mean_and_the_quartiles():
@@ -191,11 +263,34 @@ def test_the_same_runs_under_two_names_can_never_be_told_apart():
     assert "more than 1,000 seeds" in found.text
 
 
+def test_a_better_mean_with_worse_ranks_names_no_winner():
+    values = {"a": [0.88] + [0.88] * 11, "b": [0.1] + [0.9 + i / 1000 for i in range(11)]}
+    runs = [
+        make_run(name, seed, [[value + seed / 1e4, 1.0]])
+        for name, column in values.items()
+        for seed, value in enumerate(column)
+    ]
+    truth = Truth("a table", np.array([[1.0, 1.0], [0.0, 0.5]]))
+    found = verdict(Outcome(tuple(runs), METRICS, Limits(1), truth))
+    assert (found.winner, found.leader, found.tied, found.seeds) == (None, "a", ("b",), None)
+    assert found.text.startswith("No winner can be named between a and b by 12 seeds: at 1 trials")
+    assert "Seed by seed b is the better one" in found.text
+    assert "would decide" not in found.text
+
+
 def test_what_is_beaten_is_said_beside_what_is_not_decided():
     found = verdict(contest({"bad": 0.0, "x": 0.8, "y": 0.8}, seeds=10))
     assert found.winner is None
     assert found.tied in (("x",), ("y",))
     assert "it is better than bad." in found.text
+
+
+def test_a_sampler_without_trials_is_named():
+    outcome = contest({"a": 0.0, "b": 0.9})
+    found = verdict(outcome)
+    named = verdict(replace(outcome, absent=("tpe", "nsga2")))
+    assert named.text == f"{found.text} Without a trial yet, so not compared: tpe and nsga2."
+    assert replace(named, text="") == replace(found, text="")
 
 
 def test_one_sampler_has_nobody_to_be_compared_with():

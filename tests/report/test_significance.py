@@ -95,6 +95,7 @@ def test_as_many_seeds_as_asked_for_decide_in_four_of_five_cases():
 def test_no_number_of_seeds_shows_what_is_not_there():
     assert seeds_needed([1.0, -1.0, 2.0, -2.0]) is None
     assert seeds_needed([0.0, 0.0]) is None
+    assert seeds_needed([-1.0, -2.0, 0.5]) is None  # the other one is better
 
 
 def test_two_seeds_that_agree_are_not_enough_for_a_test():
@@ -112,6 +113,18 @@ def test_pairs_are_corrected_for_their_number():
     assert pairs["c", "a"].effect == 1.0
     assert pairs["c", "b"].difference == pytest.approx(5.0, abs=0.3)
     assert sum(p.decided for p in pairs.values()) == 2
+
+
+def test_a_pair_counts_only_for_the_one_that_mean_and_ranks_agree_on():
+    # b is better in eleven of twelve seeds and failed in one, which costs it the mean.
+    b = 0.9 + 0.01 * np.random.default_rng(0).random(12)
+    a = b - np.linspace(0.02, 0.025, 12)
+    b[0], a[0] = 0.0, 0.88
+    (pair,) = compare_pairs({"a": a, "b": b})
+    assert (pair.first, pair.agrees, pair.decided, pair.seeds) == ("a", False, False, None)
+    assert pair.p_value == wilcoxon(a - b) < 0.05  # which is of b, not of a
+    (other,) = compare_pairs({"a": a[1:], "b": b[1:]})
+    assert (other.first, other.agrees, other.decided) == ("b", True, True)
 
 
 def test_equal_samplers_share_their_rank():
