@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
@@ -41,7 +42,8 @@ class SearchConstraints:
             search runs.
 
     Raises:
-        SettingError: A limit is not positive, or the platform is unknown.
+        SettingError: A limit is not positive or infinite.
+        UnknownNameError: The platform is unknown.
 
     Example:
         >>> limits = SearchConstraints(max_parameters=1000)
@@ -62,6 +64,8 @@ class SearchConstraints:
         for name, limit in self.limits.items():
             if not limit > 0:
                 raise SettingError(f"{name} must be greater than 0, got {limit!r}.")
+            if limit == math.inf:
+                raise SettingError(f"{name} must be finite, got inf; write None for no limit.")
         if self.min_accuracy is not None and self.min_accuracy > 1:
             raise SettingError(
                 f"min_accuracy is a share of at most 1, got {self.min_accuracy!r}; "
@@ -82,14 +86,14 @@ class SearchConstraints:
 
         Returns:
             By limit, how far the value is beyond it, as a share of the limit: 0.5 is half too
-            large, zero or less is within.
+            large, zero or less is within. It is rounded, but never to zero.
         """
         graded = {}
         for name, limit in self.limits.items():
             value = values.get(LIMITS[name])
             if value is not None:
                 excess = value / limit - 1 if name.startswith("max") else 1 - value / limit
-                graded[name] = round(excess, 6)
+                graded[name] = round(excess, 6) or excess  # its sign says whether it is within
         return graded
 
     def worst(self, name: str) -> float:
@@ -113,5 +117,6 @@ def explain(violations: Mapping[str, float], limits: Mapping[str, float]) -> str
         if excess > 0:
             limit = f" {limits[name]:,g}" if name in limits else ""
             verb = "missed" if name.startswith("min") else "exceeded"
-            parts.append(f"{name}{limit} {verb} by {excess:.0%}".replace("%", " %"))
+            share = f"{excess:.0%}" if excess >= 0.01 else "less than 1%"
+            parts.append(f"{name}{limit} {verb} by {share}".replace("%", " %"))
     return "; ".join(parts)

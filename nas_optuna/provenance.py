@@ -51,7 +51,7 @@ def record_setup(study: optuna.Study, setup: Mapping[str, Any]) -> None:
     text = json.dumps(setup, sort_keys=True)
     key = SETUP + hashlib.sha256(text.encode()).hexdigest()[:12]
     if key not in study.user_attrs:
-        began = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+        began = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f UTC")  # which orders setups
         study.set_user_attr(key, {**setup, "began": began})
 
 

@@ -39,6 +39,11 @@ def test_what_was_not_measured_is_told_at_its_limit():
         ({"max_layers": 0}, SettingError, "max_layers must be greater than 0, got 0"),
         ({"max_latency_ms": -1.0}, SettingError, "max_latency_ms"),
         ({"max_parameters": float("nan")}, SettingError, "max_parameters"),
+        (
+            {"max_parameters": float("inf")},
+            SettingError,
+            "max_parameters.* write None for no limit",
+        ),
         ({"min_accuracy": 95}, SettingError, "write 0.95 for 95 %"),
         ({"target_platform": "cpuu"}, UnknownNameError, "Did you mean 'cpu'"),
     ],
@@ -46,6 +51,22 @@ def test_what_was_not_measured_is_told_at_its_limit():
 def test_a_limit_out_of_range_is_refused(options, error, says):
     with pytest.raises(error, match=says):
         SearchConstraints(**options)
+
+
+def test_a_value_just_beyond_a_limit_breaks_it():
+    limits = SearchConstraints(min_accuracy=0.5)
+    for name, value, broken in [
+        ("parameters", 50_000_000, False),
+        ("parameters", 50_000_024, True),
+        ("latency_ms", 100.0, False),
+        ("latency_ms", 100.00000000000002, True),
+        ("accuracy", 0.5, False),
+        ("accuracy", 0.4999999, True),
+    ]:
+        (excess,) = limits.violations({name: value}).values()
+        assert (excess > 0) is broken
+    graded = limits.violations({"parameters": 50_000_024})
+    assert explain(graded, {}) == "max_parameters exceeded by less than 1 %"
 
 
 def test_explained_in_words():

@@ -45,10 +45,29 @@ class Given:
         Raises:
             NasOptunaError: The file or an option cannot be used.
         """
-        from nas_optuna.evaluators import pick_device
+        return self.applied(self.written())
+
+    def written(self) -> Search:
+        """Return the file's `search` as it is.
+
+        Raises:
+            NasOptunaError: The file cannot be used.
+        """
         from nas_optuna.study_file import load_search
 
-        search = load_search(self.study)
+        return load_search(self.study)
+
+    def applied(self, search: Search) -> Search:
+        """Return a search with the options in place of its settings.
+
+        Args:
+            search: What `written` returned.
+
+        Raises:
+            NasOptunaError: An option cannot be used.
+        """
+        from nas_optuna.evaluators import pick_device
+
         values = {name: getattr(self, name) for name in _OVERRIDES}
         search = replace(search, **{k: v for k, v in values.items() if v is not None})
         if self.device is None:

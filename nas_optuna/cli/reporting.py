@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from rich.console import Console
 
 from nas_optuna.cli.failure import database_errors
 from nas_optuna.cli.given import Given
+from nas_optuna.cli.running import amount
 from nas_optuna.constraints import LIMITS
 from nas_optuna.data import DataSet
 from nas_optuna.errors import SettingError
@@ -27,13 +28,18 @@ from nas_optuna.report.study_page import Asked, write_study_report
 from nas_optuna.report.tables import format_limit
 from nas_optuna.samplers import STRATEGIES
 from nas_optuna.search import Search
-from nas_optuna.storage import mask
+from nas_optuna.storage import mask, without_secrets
 
 _AGAIN = "sqlite:///again.db"
-_PASSWORD = re.compile(r"(://[^\s:/@\"']*:)[^\s@\"']+@")
+# In URLs of any kind, up to the last @: a password may hold one that was not quoted.
+_PASSWORD = re.compile(r"(://[^\s:/@\"']*:)[^\s\"']+(?=@)|([?&]\w*password=)[^\s&\"']+", re.I)
 _CAVEAT = (
     "With one worker, the versions above and the same number of threads, trial for trial is the "
     "same again, as far as no metric is a time: a measured latency differs from run to run."
+)
+_SEVERAL = (
+    "These commands do not repeat the study: it was run with several samplers or seeds, each as "
+    "above, and which trial came from which was not kept."
 )
 
 
@@ -48,44 +54,59 @@ def write_report(given: Given, out: Path | None) -> None:
     Raises:
         SettingError: `out` is no `.html` file or cannot be written, or plotly is missing.
     """
-    search = given.search()
+    written = given.written()
+    search = given.applied(written)
     file = Path(f"{search.name.replace('/', '-')}-report.html") if out is None else out
     if file.suffix != ".html":
         raise SettingError(f"--out must be a .html file, got {str(file)!r}.")
     with database_errors(search.storage):
-        study = search.load()
-        written = write_study_report(study, asked_of(search, study, given.study), file)
-    text = f"Written: {' and '.join(map(str, written))}."
+        study = search.read()
+        asked = asked_of(search, study, given.study, storages=(written.storage, search.storage))
+        files = write_study_report(study, asked, file)
+    text = f"Written: {' and '.join(map(str, files))}."
     Console(highlight=False).print(text, soft_wrap=True, markup=False)
 
 
-def asked_of(search: Search, study: optuna.Study, file: Path) -> Asked:
+def asked_of(search: Search, study: optuna.Study, file: Path, *, storages: Iterable[str]) -> Asked:
     """Say what a study was asked.
 
     Args:
         search: What its study file defines.
         study: The study.
         file: The study file.
+        storages: URLs of databases whose passwords the file may hold, in whatever form.
     """
     space = search.objective.space
-    source = file.read_text(encoding="utf-8", errors="replace")
+    setups = _setups(search, study)
+    ways = list(dict.fromkeys((setup["sampler"], setup["seed"]) for setup in setups))
+    repeats = len(ways) == 1
     return Asked(
         title=search.name,
         facts=[*_question_facts(search), *_evaluation_facts(search)],
-        runs=[_run_facts(setup) for setup in _setups(search, study)],
+        runs=[_run_facts(setup) for setup in setups],
         genes=[(name, choices_text(gene)) for name, gene in space.genes.items()],
-        commands=_commands(search, study, file),
-        source=_PASSWORD.sub(r"\1***@", source),
+        commands=_commands(search, study, file, ways),
+        repeats=repeats,
+        source=_source(file, storages),
         constraints=search.constraints,
         weights=search.weights,
-        caveats=(_CAVEAT,),
+        caveats=(_CAVEAT if repeats else _SEVERAL,),
     )
+
+
+def _source(file: Path, storages: Iterable[str]) -> str:
+    """Text of a study file without passwords."""
+    source = file.read_text(encoding="utf-8", errors="replace")
+    source = _PASSWORD.sub(lambda found: f"{found[1] or found[2]}***", source)
+    for url in storages:
+        source = without_secrets(source, url)
+    return source
 
 
 def _question_facts(search: Search) -> Iterator[tuple[str, str]]:
     objective = search.objective
     space = objective.space
-    shape, size = " x ".join(map(str, space.input_shape)), _size_text(space.size)
+    shape, size = " x ".join(map(str, space.input_shape)), amount(space.size)
     yield "database", mask(search.storage)
     yield (
         "space",
@@ -150,10 +171,6 @@ def _settings_text(settings: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _size_text(size: float) -> str:
-    return f"{size:,.0f}" if size < 1e6 else f"{size:.3g}"
-
-
 def choices_text(gene: BaseDistribution) -> str:
     """The answers to a question, in words.
 
@@ -193,25 +210,38 @@ def _run_facts(setup: Mapping[str, Any]) -> tuple[str, list[tuple[str, str]]]:
     facts += [(label, str(value)) for label, value in values.items() if value is not None]
     if "versions" in setup:
         facts.append(("versions", _settings_text(setup["versions"])))
-    since = f"since {setup['began']}" if "began" in setup else "as the study file says"
+    since = (
+        f"since {re.sub(r'[.][0-9]+', '', setup['began'])}"
+        if "began" in setup
+        else "as the study file says"
+    )
     return f"Run {since}", facts
 
 
-def _commands(search: Search, study: optuna.Study, file: Path) -> list[str]:
-    """What repeats the study in a new database: its planned trials, and those added later."""
-    first = _setups(search, study)[0]
+def _commands(
+    search: Search, study: optuna.Study, file: Path, ways: Sequence[tuple[str, int]]
+) -> list[str]:
+    """What repeats the study in a new database: its planned trials, and those added later.
+
+    Of several ways of running it, each: how many trials one added was not kept.
+
+    Args:
+        search: What the study file defines.
+        study: The study.
+        file: The study file.
+        ways: Samplers and seeds that trials came from, the earliest first.
+    """
     planned, finished = search.planned(study), len(finished_trials(study))
-    common = {
-        "--name": search.name,
-        "--sampler": first["sampler"],
-        "--seed": first["seed"],
-        "--storage": _AGAIN,
-    }
-    words = [str(word) for option in common.items() for word in option]
-    verbs = [("run", planned)]
-    if finished > planned:
-        verbs.append(("resume", finished - planned))
-    return [
-        f"nas-optuna {verb} {shlex.quote(str(file))} --trials {trials} {shlex.join(words)}"
-        for verb, trials in verbs
-    ]
+    runs: list[tuple[str, int | None, tuple[str, int]]] = [("run", planned, ways[0])]
+    if len(ways) > 1:
+        verbs = ["run", *["resume"] * (len(ways) - 1)]
+        runs = [(verb, None, way) for verb, way in zip(verbs, ways, strict=True)]
+    elif finished > planned:
+        runs.append(("resume", finished - planned, ways[0]))
+    return [_command(verb, file, trials, search.name, *way) for verb, trials, way in runs]
+
+
+def _command(verb: str, file: Path, trials: int | None, name: str, sampler: str, seed: int) -> str:
+    words = [verb, file, *([] if trials is None else ["--trials", trials]), "--name", name]
+    words += ["--sampler", sampler, "--seed", seed, "--storage", _AGAIN]
+    return f"nas-optuna {shlex.join(map(str, words))}"

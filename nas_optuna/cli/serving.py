@@ -91,7 +91,7 @@ def serve_dashboard(what: Shown, *, host: str, port: int | None, debug: bool) ->
         StudyMismatchError: There is no such study.
     """
     try:
-        from nas_optuna.report.dashboard import application, prepare
+        from nas_optuna.report.dashboard import LOCAL_HOSTS, application, prepare
     except ImportError as error:
         raise SettingError(
             f"The dashboard needs {error.name}: pip install 'nas-optuna[dashboard]'"
@@ -102,7 +102,8 @@ def serve_dashboard(what: Shown, *, host: str, port: int | None, debug: bool) ->
         studies = {study.study_name: study._study_id for study in opened.get_all_studies()}
     shown = _chosen(studies, name, url)
     local = is_loopback(host)
-    app = application(opened, local=local)
+    # What a browser asks for is the address that is told below.
+    app = application(opened, hosts=(*LOCAL_HOSTS, _in_url(host)) if local else None)
     if not debug:
         _log_first_lines()
     with listen(host, port) as server, suppress(KeyboardInterrupt):

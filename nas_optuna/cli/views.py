@@ -43,7 +43,7 @@ def print_pareto(given: Given, *, form: str, limit: int | None, weights: str | N
     search = given.search()
     chosen = search.weights if weights is None else parse_weights(weights)
     with database_errors(search.storage):
-        study = search.load()
+        study = search.read()
         if form == "table":
             print_front(Console(highlight=False), search, study, limit=limit, weights=chosen)
             return
@@ -149,7 +149,7 @@ def show_trial(given: Given, *, number: int, diagram: Path | None = None) -> Non
     """
     search = given.search()
     with database_errors(search.storage):
-        study = search.load()
+        study = search.read()
         trial = show.find_trial(study, number)
         text = show.trial_text(
             study, trial, _network(search, trial), constraints=search.constraints
@@ -158,7 +158,7 @@ def show_trial(given: Given, *, number: int, diagram: Path | None = None) -> Non
     console.print(text)
     if diagram is not None:
         _draw(trial, diagram)
-        console.print(f"Drawn in {diagram}.")
+        console.print(f"Drawn in {diagram}.", soft_wrap=True, markup=False)
 
 
 def _draw(trial: FrozenTrial, file: Path) -> None:

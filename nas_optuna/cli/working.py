@@ -91,7 +91,8 @@ def join(given: Given, staff: Staff) -> int:
     """
     console = Console(highlight=False)
     search = given.search()
-    log_no_traceback()
+    if not staff.debug:
+        log_no_traceback()
     with database_errors(search.storage):
         study = search.create(patience=PATIENCE)
         goal = None if given.trials is None else Goal(trials=given.trials)

@@ -12,8 +12,9 @@ import threading
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import takewhile
 from typing import Any
 from wsgiref.util import setup_testing_defaults
@@ -56,21 +57,22 @@ _OF_THE_DASHBOARD, _PLOTS = "dashboard:", "dashboard:plot_data:"  # begin study 
 Handler = Callable[..., Any]
 
 
-def application(storage: BaseStorage, *, local: bool = True) -> Bottle:
+def application(storage: BaseStorage, *, hosts: Collection[str] | None = LOCAL_HOSTS) -> Bottle:
     """The dashboard as a WSGI application.
 
     Args:
         storage: The database to show.
-        local: Whether only requests for this machine's own name are answered. A foreign page can
-            have its name resolved to 127.0.0.1, and the dashboard asks for no password.
+        hosts: Names, without a port, that requests must be for, by default this machine's own
+            ones; None for any. A foreign page can have its name resolved to 127.0.0.1, and the
+            dashboard asks for no password.
     """
     directory = artifact_directory(storage)
     # It need not be there: most studies have no files.
     store = None if directory is None else FileSystemArtifactStore(directory)
     app = optuna_dashboard.wsgi(storage, artifact_store=store)
     app.install(Additions(storage))
-    if local:
-        app.add_hook("before_request", _refuse_other_names)
+    if hosts is not None:
+        app.add_hook("before_request", partial(_refuse_other_names, hosts))
     return app
 
 
@@ -82,10 +84,10 @@ def prepare(app: Bottle, study_id: int) -> None:
         pass
 
 
-def _refuse_other_names() -> None:
-    host = request.get_header("Host", "")
-    if host.rpartition(":")[0] not in LOCAL_HOSTS and host not in LOCAL_HOSTS:
-        raise HTTPResponse("This dashboard answers to 127.0.0.1 and localhost only.\n", 403)
+def _refuse_other_names(hosts: Collection[str]) -> None:
+    host = request.get_header("Host", "").lower()  # as browsers send it
+    if not {host, host.rpartition(":")[0]} & {name.lower() for name in hosts}:
+        raise HTTPResponse(f"This dashboard answers to {', '.join(hosts)} only.\n", 403)
 
 
 @dataclass(slots=True)

@@ -253,14 +253,19 @@ def _reference_rows(study: Study, trial: FrozenTrial) -> list[tuple[str, str]]:
 def sparkline(curve: Sequence[float]) -> str:
     """Draw a curve in one line, from its lowest to its highest value; long ones are averaged.
 
+    Infinity is drawn as the highest value; minus infinity and NaN as the lowest.
+
     Example:
         >>> sparkline([0.1, 0.5, 0.9, 0.9])
         '▁▅██'
     """
     parts = np.array_split(np.asarray(curve, dtype=float), min(len(curve), _CURVE_WIDTH))
-    heights = np.array([part.mean() for part in parts])
-    span = heights.max() - heights.min()
-    levels = (heights - heights.min()) / span if span > 0 else np.full(len(heights), 0.5)
+    with np.errstate(invalid="ignore"):  # infinities of both signs have no mean
+        heights = np.array([part.mean() for part in parts])
+    finite = np.isfinite(heights)
+    low, high = (heights[finite].min(), heights[finite].max()) if finite.any() else (0.0, 0.0)
+    levels = (heights - low) / (high - low) if high > low else np.where(finite, 0.5, heights)
+    levels = np.nan_to_num(levels, nan=0.0, posinf=1.0, neginf=0.0)
     return "".join(_BLOCKS[round(level * (len(_BLOCKS) - 1))] for level in levels.tolist())
 
 

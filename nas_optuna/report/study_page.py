@@ -62,11 +62,12 @@ class Asked:
         facts: The question, as names and texts.
         runs: How and where its trials were run: a heading, and names and texts.
         genes: The questions of the space, and their answers, in words.
-        commands: Commands that repeat the study.
+        commands: Commands that repeat the study, or the ways it was run.
+        repeats: Whether the commands, one after the other, repeat it.
         source: Text of the study file.
         constraints: The limits.
         weights: Weight of each metric in the score.
-        caveats: What to know when it is repeated.
+        caveats: What to know of the commands.
     """
 
     title: str
@@ -74,6 +75,7 @@ class Asked:
     runs: Sequence[tuple[str, Sequence[tuple[str, str]]]] = ()
     genes: Sequence[tuple[str, str]] = ()
     commands: Sequence[str] = ()
+    repeats: bool = True
     source: str = ""
     constraints: SearchConstraints | None = None
     weights: Mapping[str, float] | None = None
@@ -139,9 +141,14 @@ class _Report:
         self.records = pareto_records(study, weights=weights, constraints=limits)
 
     @cached_property
-    def finished(self) -> list[FrozenTrial]:
-        """Trials that are complete."""
+    def complete(self) -> list[FrozenTrial]:
+        """Trials that finished and were not stopped early."""
         return [trial for trial in self.trials if trial.state is TrialState.COMPLETE]
+
+    @cached_property
+    def pruned(self) -> int:
+        """How many finished trials were stopped early."""
+        return sum(trial.state is TrialState.PRUNED for trial in self.trials)
 
     @cached_property
     def spent(self) -> Spending:
@@ -159,8 +166,8 @@ class _Report:
                 Section(f"The {self.front}", tuple(front_table(self.trials, self.records)))
             )
             sections.append(Section("Networks", tuple(self.networks)))
-        if self.finished:
-            sections += [Section(chart.title, (chart,)) for chart in self.charts()]
+        sections += [Section(chart.title, (chart,)) for chart in self.charts()]
+        if self.complete:
             sections += self.importance()
             sections.append(Section("Limits", tuple(self.limits())))
         sections.append(Section("Trials and what they cost", tuple(self.costs())))
@@ -172,11 +179,17 @@ class _Report:
     @property
     def lead(self) -> str:
         """What was found, in a sentence or two."""
-        if not self.finished:
+        total = len(self.complete) + self.pruned
+        if not total:
             return "No trial has finished yet."
-        done = f"{len(self.finished):,} finished trial{'s' * (len(self.finished) > 1)}"
+        if not self.complete:
+            were = "was" if total == 1 else "were"
+            return f"No trial has run to its end; {total:,} {were} stopped early."
+        done = f"{total:,} finished trial{'s' * (total > 1)}"
+        done += f", {self.pruned:,} of them stopped early" if self.pruned else ""
         if not self.records:
-            return f"None of {done} is feasible; see Limits below."
+            comma = "," if self.pruned else ""
+            return f"None of {done}{comma} is feasible; see Limits below."
         members = len(self.records)
         if len(self.names) == 1:
             record = self.records[0]
@@ -198,7 +211,8 @@ class _Report:
             yield Subheading(title)
             yield Facts(tuple(facts))
         if self.asked.commands:
-            yield Subheading("To repeat it, with the study file below")
+            what = "To repeat it" if self.asked.repeats else "How it was run"
+            yield Subheading(f"{what}, with the study file below")
             yield Code("\n".join(self.asked.commands))
         yield from (Text(caveat, note=True) for caveat in self.asked.caveats)
         if self.asked.genes:
@@ -212,13 +226,16 @@ class _Report:
         return network_blocks(self.study, self.records, self.asked.constraints)
 
     def charts(self) -> Iterator[Any]:
-        seen = landscape(self.study)
-        yield front_chart(seen)
-        cloud = front_cloud(seen)
-        if cloud is not None:
-            yield cloud
-        yield growth_chart(self.study)
-        yield curves_chart(self.study)
+        """Of trials that were all stopped early there are learning curves alone."""
+        if self.complete:
+            seen = landscape(self.study)
+            yield front_chart(seen)
+            cloud = front_cloud(seen)
+            if cloud is not None:
+                yield cloud
+            yield growth_chart(self.study)
+        if self.complete or self.pruned:
+            yield curves_chart(self.study)
 
     def importance(self) -> Iterator[Section]:
         """Which genes mattered, and what the members of the front have in common."""
@@ -227,21 +244,21 @@ class _Report:
             chart = importance_chart(shares)
             table = Folded("As a table", (_importance_sheet(shares),))
             yield Section(chart.title, (chart, table))
-        feasible = [trial.params for trial in self.finished if statistics.is_feasible(trial)]
+        feasible = [trial.params for trial in self.complete if statistics.is_feasible(trial)]
         choices = common_choices([r["params"] for r in self.records], feasible)
         if len(self.records) > 1 and choices:
             sheet = choices_sheet(choices)
             yield Section(_COMMON, (Sheet("", sheet.headings, sheet.rows),))
 
     def limits(self) -> Iterator[Block]:
-        yield Text(infeasibility_text(self.finished, self.asked.limits))
-        broken = broken_limits(self.finished, self.asked.limits)
+        yield Text(infeasibility_text(self.complete, self.asked.limits))
+        broken = broken_limits(self.complete, self.asked.limits)
         if broken:
             rows = tuple((b.name, f"{b.known:,}", *_limit_cells(b)) for b in broken)
             yield Sheet(
                 "", ("limit", "trials known", "value", "broken by", "lets half pass"), rows
             )
-        others = other_reasons(self.finished, self.asked.limits)
+        others = other_reasons(self.complete, self.asked.limits)
         if others:
             listed = tuple((why, f"{count:,}") for why, count in others.most_common(_REASONS))
             yield Sheet("Other reasons", ("reason", "trials"), listed)

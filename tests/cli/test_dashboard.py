@@ -137,6 +137,14 @@ def test_any_other_address_is_warned_of_and_several_studies_are_listed(tmp_path)
         assert names == ["a", "b"]
 
 
+def test_the_address_it_tells_is_answered(tmp_path):
+    nas.storage.open(f"sqlite:///{tmp_path}/nas.db")
+    with dashboard(tmp_path, "--host", "127.0.0.2", "--port", 0) as (_, address):
+        assert address.startswith("http://127.0.0.2:")
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(address) as got:
+            assert got.status == 200
+
+
 def test_a_port_that_is_taken():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

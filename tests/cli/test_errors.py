@@ -5,6 +5,7 @@ import shutil
 import optuna
 import pytest
 
+from nas_optuna.cli import working
 from tests.cli.conftest import SMALL, process
 
 BROKEN = {
@@ -154,6 +155,15 @@ def test_an_error_in_the_users_function(folder, call, debug):
     assert debug or not before
     study = optuna.load_study(study_name="small", storage=f"sqlite:///{folder}/nas.db")
     assert [t.state.name for t in study.trials] == ["COMPLETE", "FAIL"]
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_worker_hides_tracebacks_unless_asked_for_them(folder, call, monkeypatch, debug):
+    hidden = []
+    monkeypatch.setattr(working, "log_no_traceback", lambda: hidden.append(True))
+    words = ["module.py", "--trials", 1, *["--debug"] * debug]
+    assert call(folder, "worker", *words).status == 0
+    assert bool(hidden) is not debug
 
 
 def test_a_database_that_fails_in_mid_run(folder, call):

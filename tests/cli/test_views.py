@@ -27,6 +27,17 @@ def first(trials, mark):
     return next(t for t in trials if mark in t.user_attrs)
 
 
+@pytest.mark.parametrize("words", [["pareto"], ["show", "--trial", 0], ["report"]])
+def test_who_only_reads_makes_no_database_and_writes_none(finished, views, words):
+    folder = finished[0]
+    mistyped = views(*words, "--storage", "sqlite:///typo.db")
+    error = "error: There is no database 'typo.db'; `nas-optuna run` makes one.\n"
+    assert (mistyped.status, mistyped.err) == (1, error)
+    assert not (folder / "typo.db").exists()
+    looking = f"sqlite:///file:{folder}/nas.db?mode=ro&uri=true"  # any writing would fail
+    assert views(*words, "--storage", looking).status == 0
+
+
 def test_formats_hold_the_same_front(views):
     records = json.loads(views("pareto", "--format", "json").out)
     rows = list(csv.DictReader(io.StringIO(views("pareto", "--format", "csv").out)))
@@ -83,7 +94,7 @@ def test_show_a_trained_network(views, trials):
     assert max(map(len, shown.out.splitlines())) <= 80
 
 
-@pytest.mark.parametrize(("name", "begins"), [("n.svg", b"<svg"), ("n.png", b"\x89PNG")])
+@pytest.mark.parametrize(("name", "begins"), [("n.svg", b"<svg"), ("n[bold].png", b"\x89PNG")])
 def test_show_draws_the_network(views, trials, tmp_path, name, begins):
     file = tmp_path / name
     shown = views("show", "--trial", trials[0].number, "--diagram", file)

@@ -15,7 +15,9 @@ from optuna.trial import TrialState, create_trial
 
 import nas_optuna as nas
 from nas_optuna.report import dashboard
+from nas_optuna.report.document import document_html
 from nas_optuna.report.pictures import PICTURES
+from nas_optuna.report.study_page import Asked, study_document
 from nas_optuna.storage.artifacts import artifact_store
 from nas_optuna.storage.reading import open_to_read
 from tests.formula import Formula
@@ -101,6 +103,17 @@ def made(tmp_path_factory):
     storage.remove_session()
     storage.engine.dispose()
     return file
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_a_report_that_is_not_finite_is_shown(tmp_path, value):
+    study = optuna.create_study(storage=f"sqlite:///{tmp_path}/nas.db")
+    study.add_trial(create_trial(value=1.0, intermediate_values={1: 0.5, 2: value}))
+    client = Client(f"sqlite:///{tmp_path}/nas.db")
+    (trial,) = client.study()["trials"]
+    assert "learning-curve.png" in files(trial)
+    assert client.ask(address(trial, "learning-curve.png")).content.startswith(PNG)
+    document_html(study_document(study, Asked(title="plain", facts=[])))
 
 
 @pytest.fixture
@@ -304,7 +317,18 @@ def test_a_picture_cannot_be_deleted(client, told):
 )
 def test_a_foreign_name_is_refused_on_this_machine_alone(made, client, host, status):
     assert client.ask("/api/studies", host=host).status == status
-    assert Client(f"sqlite:///{made}", local=False).ask("/api/studies", host=host).status == 200
+    assert Client(f"sqlite:///{made}", hosts=None).ask("/api/studies", host=host).status == 200
+
+
+def test_the_name_it_was_asked_to_listen_on_is_answered(made):
+    hosts = (*dashboard.LOCAL_HOSTS, "Debian")
+    client = Client(f"sqlite:///{made}", hosts=hosts)
+    for host, status in [("debian:8080", 200), ("127.0.0.1", 200), ("evil.example:8080", 403)]:
+        answer = client.ask("/api/studies", host=host)
+        assert answer.status == status
+    assert answer.content == (
+        b"This dashboard answers to localhost, 127.0.0.1, [::1], Debian only.\n"
+    )
 
 
 def test_studies_without_trials_of_one_objective_and_of_other_programs(tmp_path):

@@ -1,6 +1,7 @@
 """One trial as text."""
 
 import io
+import math
 
 import optuna
 import pytest
@@ -178,6 +179,8 @@ def test_an_architecture_comes_back(study):
         ([0.3, 0.3], "▅▅"),
         ([0.0, 1.0], "▁█"),
         ([1.0, 0.5, 0.0], "█▅▁"),
+        ([0.0, math.inf, 1.0, -math.inf, math.nan], "▁██▁▁"),
+        ([math.inf, math.nan], "█▁"),
     ],
 )
 def test_sparklines(curve, drawn):

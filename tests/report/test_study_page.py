@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
@@ -81,7 +82,8 @@ def test_the_front_is_listed_with_values_and_costs(markdown):
     assert rows["0"][4:] == ["3", "2.0"]
     assert rows["1"][0] == r"\~0.800"
     assert lines[-1] == r"\~ is predicted, not measured."
-    assert "3 networks on the Pareto front of 7 finished trials. Best score: trial " in markdown
+    lead = "3 networks on the Pareto front of 8 finished trials, 1 of them stopped early. Best "
+    assert f"\n{lead}score: trial " in markdown
 
 
 def test_networks_come_with_words_and_curves(markdown):
@@ -185,6 +187,12 @@ def test_proxy_health_is_told_where_there_is_some(markdown):
         ([], "No trial has finished yet."),
         ([create_trial(state=TrialState.FAIL)], "No trial has finished yet."),
         ([too_large(2.0 * LIMIT)], "None of 1 finished trial is feasible; see Limits below."),
+        (
+            [too_large(2.0 * LIMIT), pruned([0.1])],
+            "None of 2 finished trials, 1 of them stopped early, is feasible; see Limits below.",
+        ),
+        ([pruned([0.1, 0.2])] * 3, "No trial has run to its end; 3 were stopped early."),
+        ([pruned([0.1])], "No trial has run to its end; 1 was stopped early."),
     ],
 )
 def test_a_study_that_found_nothing_says_so(trials, lead):
@@ -196,6 +204,19 @@ def test_a_study_that_found_nothing_says_so(trials, lead):
     assert "The front" not in headings
     assert headings[-1] == "Trials and what they cost"
     assert "<h1>" in document_html(document)
+
+
+def test_curves_are_drawn_where_every_training_was_stopped_early():
+    made = empty()
+    made.add_trials([pruned([0.1, 0.2]), pruned([0.3])])
+    (section,) = (
+        s for s in study_document(made, ASKED).sections if s.heading == "Learning curves"
+    )
+    (chart,) = section.blocks
+    assert chart.text == "All curves; a cross marks where the pruner stopped a training."
+    lines, ends = chart.panels[0].marks
+    assert lines.y[~np.isnan(lines.y)].tolist() == [0.1, 0.2, 0.3]
+    assert ends.y.tolist() == [0.2, 0.3]
 
 
 def test_a_study_of_one_objective():
