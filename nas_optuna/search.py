@@ -6,7 +6,8 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from operator import index
+from typing import Any, SupportsIndex
 
 import optuna
 from optuna.pruners import BasePruner, NopPruner
@@ -363,6 +364,6 @@ def _checks(
     return [check]
 
 
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise SettingError(f"{name} must be at least {least}, got {value!r}.")
+def _at_least(name: str, value: object, least: int) -> None:
+    if not (isinstance(value, SupportsIndex) and index(value) >= least):
+        raise SettingError(f"{name} must be a whole number of at least {least}, got {value!r}.")

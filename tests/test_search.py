@@ -206,8 +206,9 @@ def test_a_network_that_never_builds_is_said_with_its_reason(search):
     ("change", "error", "says"),
     [
         ({"sampler": "nsga3"}, UnknownNameError, "Did you mean 'nsga2'"),
-        ({"trials": 0}, SettingError, "trials must be at least 1, got 0"),
-        ({"seed": -1}, SettingError, "seed must be at least 0, got -1"),
+        ({"trials": 0}, SettingError, "trials must be a whole number of at least 1, got 0"),
+        ({"seed": -1}, SettingError, "seed must be a whole number of at least 0, got -1"),
+        ({"seed": None}, SettingError, "seed must be a whole number of at least 0, got None"),
         ({"timeout": 0}, SettingError, "timeout must be more than 0"),
     ],
 )
