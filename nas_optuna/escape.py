@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_optuna.errors import SpaceError
 from nas_optuna.objective import Objective
-from nas_optuna.recording import DIGEST
+from nas_optuna.recording import DIGEST, FINISHED
 from nas_optuna.report.statistics import feasible_trials, pareto_front
 
 PATIENCE = 3  # repeats in a row
@@ -50,7 +50,7 @@ class Escape:
         trials = study.get_trials(deepcopy=False)
         if any(t.state is TrialState.WAITING for t in trials):
             return
-        told = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+        told = [t for t in trials if t.state in FINISHED]
         if repeats_in_a_row(told) < self._patience:
             return
         seen = {t.user_attrs[DIGEST] for t in told if DIGEST in t.user_attrs}

@@ -9,10 +9,13 @@ from typing import Any
 
 import optuna
 from optuna.exceptions import StorageInternalError
+from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from nas_optuna.architecture import Architecture
 from nas_optuna.metrics import Metrics
+
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)  # count as trials, and are learned from
 
 ARCHITECTURE = "nas:architecture"  # JSON text
 DIGEST = "nas:digest"

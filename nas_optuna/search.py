@@ -12,7 +12,7 @@ from typing import Any, SupportsIndex
 import optuna
 from optuna.pruners import BasePruner, NopPruner
 from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from nas_optuna import samplers
 from nas_optuna.constraints import SearchConstraints
@@ -25,7 +25,7 @@ from nas_optuna.models import LatencyTable
 from nas_optuna.objective import DEFAULT_METRICS, Objective
 from nas_optuna.profiling import require_feasible
 from nas_optuna.provenance import record_setup, setup_of
-from nas_optuna.recording import CACHED, EPOCHS, PREDICTED, QUESTION
+from nas_optuna.recording import CACHED, EPOCHS, FINISHED, PREDICTED, QUESTION
 from nas_optuna.running import Callback, quiet, run_trials
 from nas_optuna.spaces import Space
 from nas_optuna.storage import mask, ownership
@@ -337,7 +337,7 @@ class _Budget:
         self._trained = 0
 
     def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
+        if trial.state in FINISHED:
             self._done += 1
             free = CACHED in trial.user_attrs or PREDICTED in trial.user_attrs
             self._trained += EPOCHS in trial.user_attrs and not free

@@ -20,6 +20,7 @@ from nas_optuna.recording import (
     SECONDS,
     TrialRecord,
 )
+from nas_optuna.report.runs import finished_trials
 from nas_optuna.search import Search
 
 if TYPE_CHECKING:
@@ -95,8 +96,7 @@ class ReplayingObjective(Objective):
 
 def _first_told(trial: optuna.Trial, key: str) -> FrozenTrial | None:
     """The study's first trial of the same network that was trained, or would have been."""
-    states = (TrialState.COMPLETE, TrialState.PRUNED)
-    for earlier in trial.study.get_trials(deepcopy=False, states=states):
+    for earlier in finished_trials(trial.study):
         attrs = earlier.user_attrs
         if attrs.get(DIGEST) == key and EPOCHS in attrs and PREDICTED not in attrs:
             return earlier

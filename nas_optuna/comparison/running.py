@@ -8,6 +8,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_optuna.comparison.plan import Comparison, Entry
+from nas_optuna.recording import FINISHED
 from nas_optuna.report.runs import Account, Limits, finished_trials
 from nas_optuna.storage import ownership
 
@@ -51,7 +52,7 @@ class Meter:
 
     def __call__(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Count a trial that has ended."""
-        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
+        if trial.state in FINISHED:
             self._account.add(trial)
             self._told(self.progress)
         if self.full:

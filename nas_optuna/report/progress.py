@@ -13,13 +13,13 @@ from typing import Self
 
 import numpy as np
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from nas_optuna.constraints import SearchConstraints
-from nas_optuna.recording import CACHED, EPOCHS, INFEASIBLE, PREDICTED
+from nas_optuna.recording import CACHED, EPOCHS, FINISHED, INFEASIBLE, PREDICTED
 from nas_optuna.report import statistics
 from nas_optuna.report.scoring import FloatArray
 from nas_optuna.report.tables import format_value
@@ -112,7 +112,7 @@ class Tally:
 
     def add(self, trial: FrozenTrial) -> None:
         """Count a trial of the run that has ended."""
-        if trial.state not in (TrialState.COMPLETE, TrialState.PRUNED):
+        if trial.state not in FINISHED:
             self.failed += 1
             return
         marks = trial.user_attrs

@@ -10,7 +10,7 @@ import numpy as np
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from nas_optuna.recording import DIGEST, EPOCHS, PREDICTED, SAMPLING, SECONDS
+from nas_optuna.recording import DIGEST, EPOCHS, FINISHED, PREDICTED, SAMPLING, SECONDS
 from nas_optuna.report import statistics
 from nas_optuna.report.scoring import FloatArray
 
@@ -144,8 +144,7 @@ class Account:
 
 def finished_trials(study: Study) -> list[FrozenTrial]:
     """Trials that are complete or pruned, by number; not copied, so do not change them."""
-    states = (TrialState.COMPLETE, TrialState.PRUNED)
-    return study.get_trials(deepcopy=False, states=states)
+    return study.get_trials(deepcopy=False, states=FINISHED)
 
 
 def read_run(

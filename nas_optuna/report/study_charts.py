@@ -12,7 +12,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_optuna.metrics import METRICS
-from nas_optuna.recording import CACHED
+from nas_optuna.recording import CACHED, FINISHED
 from nas_optuna.report import statistics
 from nas_optuna.report.charts import Chart, Cloud, Curve, Mark, Panel, Points
 from nas_optuna.report.comparison_charts import AXES
@@ -183,7 +183,7 @@ def curves_chart(study: Study) -> Chart:
     """Learning curves: those of the front, of trainings that were stopped early, and others."""
     front = {trial.number for trial in statistics.pareto_front(study)}
     groups: dict[str, list[FrozenTrial]] = {kind: [] for kind in (FEASIBLE, PRUNED, FRONT)}
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)):
+    for trial in study.get_trials(deepcopy=False, states=FINISHED):
         repeated = CACHED in trial.user_attrs and trial.number not in front  # a curve seen before
         if not repeated and len(learning_curve(trial)[0]) > 0:
             pruned = trial.state is TrialState.PRUNED

@@ -15,11 +15,11 @@ from optuna.distributions import BaseDistribution
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from nas_optuna.recording import FINISHED
 from nas_optuna.spaces import variation
 from nas_optuna.spaces.drawing import Params, cardinality, contains, draw
 from nas_optuna.spaces.variation import Chain, GeneticSpace
 
-TOLD = (TrialState.COMPLETE, TrialState.PRUNED)  # states that a strategy learns from
 INTENDED = "nas:proposal:genome"  # system attribute: what a trial is to try
 Answers = tuple[tuple[str, ...], tuple[Any, ...]]
 """The names of questions, and the answers to them in the same order."""
@@ -174,7 +174,8 @@ def at_work(study: Study, trial: FrozenTrial, knows: Callable[[int], bool]) -> l
         for other in study.get_trials(deepcopy=False)
         if other.number != trial.number
         and (
-            other.state is TrialState.RUNNING or (other.state in TOLD and not knows(other.number))
+            other.state is TrialState.RUNNING
+            or (other.state in FINISHED and not knows(other.number))
         )
     ]
 

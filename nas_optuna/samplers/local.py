@@ -19,8 +19,9 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from nas_optuna.recording import FINISHED
 from nas_optuna.samplers import seeded
-from nas_optuna.samplers.genomes import INTENDED, TOLD, Known, Recorded, answers, intended
+from nas_optuna.samplers.genomes import INTENDED, Known, Recorded, answers, intended
 from nas_optuna.samplers.registry import Settings
 from nas_optuna.spaces import Space
 from nas_optuna.spaces.drawing import Params, cardinality, values
@@ -84,7 +85,7 @@ class LocalSampler(BaseSampler):
         if self._space is not None:
             return dict(self._space.genes)
         genes: dict[str, BaseDistribution] = {}
-        for told in study.get_trials(deepcopy=False, states=TOLD):
+        for told in study.get_trials(deepcopy=False, states=FINISHED):
             genes |= told.distributions
         return genes
 
@@ -143,7 +144,7 @@ def _others(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
 
 def _tried(trial: FrozenTrial) -> Params:
     """Return what a trial tried, or is to try."""
-    return trial.params if trial.state in TOLD else {**intended(trial), **trial.params}
+    return trial.params if trial.state in FINISHED else {**intended(trial), **trial.params}
 
 
 def _next(
@@ -235,5 +236,5 @@ def _start(
         genome = space.sample(rng)
         if genome not in known:
             return genome
-    told = [trial for trial in trials if trial.state in TOLD]
+    told = [trial for trial in trials if trial.state in FINISHED]
     return next((g for g in _around(space, told, rng) if g not in known), genome)

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from nas_optuna.recording import DIGEST
+from nas_optuna.recording import DIGEST, FINISHED
 from nas_optuna.samplers.gaussian import FloatArray
-from nas_optuna.samplers.genomes import TOLD
 from nas_optuna.spaces.drawing import Params
 
 _RESOLUTION = 0.3  # share of the median distance to the best below which targets hardly differ
@@ -45,7 +44,7 @@ class Outcomes:
     def of(cls, study: Study) -> Outcomes:
         """Read a study."""
         trials = sorted(
-            study._get_trials(deepcopy=False, states=TOLD, use_cache=True),
+            study._get_trials(deepcopy=False, states=FINISHED, use_cache=True),
             key=lambda trial: trial.number,
         )
         signs = [-1.0 if d is StudyDirection.MAXIMIZE else 1.0 for d in study.directions]

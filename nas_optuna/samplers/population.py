@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from nas_optuna.samplers.genomes import TOLD, Answers, Genetics, Known, Recorded, answers
+from nas_optuna.recording import FINISHED
+from nas_optuna.samplers.genomes import Answers, Genetics, Known, Recorded, answers
 from nas_optuna.samplers.registry import Space as Askable
 from nas_optuna.spaces import Space
 
@@ -72,7 +73,7 @@ class History:
             self._clear()
             self._study = (study._storage, study._study_id)
         signs = [-1.0 if d is StudyDirection.MAXIMIZE else 1.0 for d in study.directions]
-        for trial in study._get_trials(deepcopy=False, states=TOLD, use_cache=True):
+        for trial in study._get_trials(deepcopy=False, states=FINISHED, use_cache=True):
             if trial.number not in self._read:
                 self._read.add(trial.number)
                 self._add(trial, signs)

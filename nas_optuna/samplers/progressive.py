@@ -31,8 +31,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_optuna.errors import SettingError
+from nas_optuna.recording import FINISHED
 from nas_optuna.samplers import seeded
-from nas_optuna.samplers.genomes import TOLD
 from nas_optuna.samplers.registry import Settings
 from nas_optuna.spaces.drawing import cardinality, contains, draw
 from nas_optuna.storage.ownership import draw_index
@@ -251,7 +251,7 @@ class ProgressiveSampler(BaseSampler):
         genes = self._genes
         if genes is None:
             genes = {}
-            for told in study.get_trials(deepcopy=False, states=TOLD):
+            for told in study.get_trials(deepcopy=False, states=FINISHED):
                 genes |= told.distributions
         known, stages = self._scheduled
         if len(genes) != known:

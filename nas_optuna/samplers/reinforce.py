@@ -24,9 +24,10 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial
 
 from nas_optuna.errors import SettingError
+from nas_optuna.recording import FINISHED
 from nas_optuna.samplers.controller import Controller, derive, one_thread
 from nas_optuna.samplers.controller_memory import ControllerMemory
-from nas_optuna.samplers.genomes import TOLD, at_work
+from nas_optuna.samplers.genomes import at_work
 from nas_optuna.samplers.questions import Asked, Question, Step, question, steps_of
 from nas_optuna.samplers.registry import Settings
 from nas_optuna.samplers.rewards import FloatArray, HypervolumeImprovement, Reward, standings
@@ -193,7 +194,7 @@ class ReinforceSampler(BaseSampler):
             memory.load()
             trials = study.get_trials(deepcopy=False)
             memory.note_ended(trials)
-            finished = [trial for trial in trials if trial.state in TOLD]
+            finished = [trial for trial in trials if trial.state in FINISHED]
             new = [trial for trial in finished if trial.number not in memory.learned]
             if len(new) < self._batch:
                 return

@@ -23,13 +23,12 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial
 
 from nas_optuna.errors import SettingError
-from nas_optuna.recording import DIGEST
+from nas_optuna.recording import DIGEST, FINISHED
 from nas_optuna.samplers.acquisition import fit, rows, value_bounds, within_limits
 from nas_optuna.samplers.features import Encoder, scaled
 from nas_optuna.samplers.gaussian import FloatArray, Kernel, Posterior
 from nas_optuna.samplers.genomes import (
     INTENDED,
-    TOLD,
     Genetics,
     Known,
     Recorded,
@@ -306,7 +305,7 @@ class _Memory:
         if self.space is not None:
             return dict(self.space.genes)
         genes: dict[str, BaseDistribution] = {}
-        for trial in study._get_trials(deepcopy=False, states=TOLD, use_cache=True):
+        for trial in study._get_trials(deepcopy=False, states=FINISHED, use_cache=True):
             genes |= trial.distributions
         return genes
 

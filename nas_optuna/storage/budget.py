@@ -20,13 +20,11 @@ from optuna.trial import TrialState
 from sqlalchemy.orm import Session
 
 from nas_optuna.errors import StorageError
-from nas_optuna.recording import CACHED, EPOCHS, PREDICTED
+from nas_optuna.recording import CACHED, EPOCHS, FINISHED, PREDICTED
 from nas_optuna.storage.ownership import backend_of, is_dead, owner
 from nas_optuna.storage.waiting import patient
 
 GOAL = "nas:goal"  # study system attribute: what the study is to have in all, and who asks for it
-
-_FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,7 +188,7 @@ def _spent(session: Session, study_id: int, goal: Goal) -> Spent:
     counts = {state: count for state, count in session.execute(query.group_by(trial.state))}
     trained = 0 if goal.evaluations is None else _trained(session, study_id)
     return Spent(
-        finished=sum(counts.get(state, 0) for state in _FINISHED),
+        finished=sum(counts.get(state, 0) for state in FINISHED),
         running=counts.get(TrialState.RUNNING, 0),
         waiting=counts.get(TrialState.WAITING, 0),
         trained=trained,
@@ -205,7 +203,7 @@ def _trained(session: Session, study_id: int) -> int:
 
     query = sa.select(sa.func.count()).where(
         trial.study_id == study_id,
-        trial.state.in_(_FINISHED),
+        trial.state.in_(FINISHED),
         marked(EPOCHS),
         ~marked(CACHED, PREDICTED),
     )
