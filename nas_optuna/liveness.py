@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+HANG = 3600.0  # seconds of silence after which a worker counts as hanging
+
 
 def _hear_nothing() -> None:
     pass

@@ -17,7 +17,6 @@ import typer
 from nas_optuna.cli.failure import MISUSED, tell
 from nas_optuna.cli.given import Given
 from nas_optuna.cli.options import (
-    HANG,
     Cpus,
     Evaluations,
     Format,
@@ -36,6 +35,7 @@ from nas_optuna.cli.options import (
     Trials,
     Workers,
 )
+from nas_optuna.liveness import HANG
 
 app = typer.Typer(
     name="nas-optuna",

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from nas_optuna.cli.failure import database_errors
 from nas_optuna.cli.given import Given
-from nas_optuna.cli.running import log_no_traceback
+from nas_optuna.cli.running import in_file_name, log_no_traceback
 from nas_optuna.comparison import Comparison, default_workers, run
 from nas_optuna.errors import SettingError
 from nas_optuna.report.comparison_page import Findings, write_findings
@@ -77,8 +77,7 @@ def compare_samplers(contest: Contest, *, workers: int | None, out: Path | None)
     """
     console = Console(highlight=False)
     comparison = contest.comparison()
-    name = comparison.search.name.replace("/", "-")
-    folder = Path(f"{name}-comparison") if out is None else out
+    folder = Path(f"{in_file_name(comparison.search.name)}-comparison") if out is None else out
     if folder.exists() and not folder.is_dir():
         raise SettingError(f"--out must be a folder, and {str(folder)!r} is a file.")
     team = default_workers(len(comparison.entries)) if workers is None else workers

@@ -69,4 +69,3 @@ Hang = Annotated[
         help="End a worker that is silent for so long, as for an epoch.",
     ),
 ]
-HANG = 3600.0

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from nas_optuna.cli.failure import database_errors
 from nas_optuna.cli.given import Given
-from nas_optuna.cli.running import amount
+from nas_optuna.cli.running import amount, in_file_name
 from nas_optuna.constraints import LIMITS
 from nas_optuna.data import DataSet
 from nas_optuna.errors import SettingError
@@ -56,7 +56,7 @@ def write_report(given: Given, out: Path | None) -> None:
     """
     written = given.written()
     search = given.applied(written)
-    file = Path(f"{search.name.replace('/', '-')}-report.html") if out is None else out
+    file = Path(f"{in_file_name(search.name)}-report.html") if out is None else out
     if file.suffix != ".html":
         raise SettingError(f"--out must be a .html file, got {str(file)!r}.")
     with database_errors(search.storage):

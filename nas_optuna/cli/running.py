@@ -10,12 +10,12 @@ from typing import TypeAlias
 
 import optuna
 import typer
-from optuna.trial import TrialState
 from rich.console import Console
 
 from nas_optuna.cli.failure import database_errors
 from nas_optuna.cli.given import Given
 from nas_optuna.cli.views import print_front
+from nas_optuna.recording import FINISHED
 from nas_optuna.report.progress import Budget, RunProgress, Tally
 from nas_optuna.search import Search
 from nas_optuna.storage import mask
@@ -74,8 +74,7 @@ def introduction(search: Search, study: optuna.Study, budget: Budget) -> str:
     """Say in one line what is searched and how."""
     space = search.objective.space
     size = f"{'at most ' if space.conditional else ''}{amount(space.size)} genomes"
-    states = (TrialState.COMPLETE, TrialState.PRUNED)
-    before = len(study.get_trials(deepcopy=False, states=states))
+    before = len(study.get_trials(deepcopy=False, states=FINISHED))
     return ", ".join(
         [
             f"{search.name}: {space.name} ({size})",
@@ -88,6 +87,11 @@ def introduction(search: Search, study: optuna.Study, budget: Budget) -> str:
             mask(search.storage),
         ]
     )
+
+
+def in_file_name(name: str) -> str:
+    """Write the name of a study so that it can be part of a file's."""
+    return name.replace("/", "-")
 
 
 def amount(number: float) -> str:

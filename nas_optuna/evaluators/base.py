@@ -109,22 +109,25 @@ class Evaluator(ABC):
     @property
     def fingerprint(self) -> str:
         """16 hex digits that differ when results may differ: part of the cache's key."""
-        settings = dict(self.identity())
-        text = json.dumps([type(self).__name__, settings], sort_keys=True, default=as_number)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return digest_of([type(self).__name__, dict(self.identity())])
 
 
-def as_number(setting: Any) -> int | float:
-    """Return what JSON writes for a number of numpy, such as a seed out of `np.arange`.
+def digest_of(settings: Any) -> str:
+    """Return 16 hex digits that stand for JSON values and numbers of numpy.
 
     Raises:
-        TypeError: It is none.
+        TypeError: There are others among them.
 
     Example:
-        >>> import numpy as np
-        >>> as_number(np.int64(3))
-        3
+        >>> digest_of({"seed": np.int64(3)}) == digest_of({"seed": 3})
+        True
     """
+    text = json.dumps(settings, sort_keys=True, default=_as_number)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _as_number(setting: Any) -> int | float:
+    """What JSON writes for a number of numpy, such as a seed out of `np.arange`."""
     if isinstance(setting, np.number):
         return cast(int | float, setting.item())
     raise TypeError(f"{setting!r} is no number")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from nas_optuna.architecture import Architecture
 from nas_optuna.data import DataSet, batch_count, load
 from nas_optuna.errors import SettingError
-from nas_optuna.evaluators.base import Candidate, Evaluator, Report, as_number
+from nas_optuna.evaluators.base import Candidate, Evaluator, Report, digest_of
 from nas_optuna.evaluators.checkpoint import alone
 from nas_optuna.evaluators.loop import SCORING_BATCH, score, train
 from nas_optuna.evaluators.recipe import TrainingSettings, pick_device, require
@@ -50,7 +49,7 @@ class WeightSharing(TrainingSettings, Evaluator):
 
     Weights that fit the mean over all paths favour networks that need little of one another's
     nodes: in a cell those with a convolution from its input straight to its output, over deep
-    ones. The epoch of its own takes most of that back (short trainings from a supernet's weights:
+    ones. The epoch of its own takes part of that back (short trainings from a supernet's weights:
     Lu et al. 2020, "NSGANetV2"); it goes through the data in the same order for all networks, so
     that chance does not tell them apart. `finetune=0` leaves it out, as Guo et al. 2020 do
     ("Single Path One-Shot Neural Architecture Search with Uniform Sampling"): an evaluation is
@@ -134,10 +133,7 @@ class WeightSharing(TrainingSettings, Evaluator):
         """Where the supernet is kept."""
         of_networks = ("finetune", "calibration")
         settings = {name: v for name, v in self.identity().items() if name not in of_networks}
-        key = hashlib.sha256(
-            json.dumps(settings, sort_keys=True, default=as_number).encode()
-        ).hexdigest()[:16]
-        return Path(self.directory).expanduser() / f"{key}.safetensors"
+        return Path(self.directory).expanduser() / f"{digest_of(settings)}.safetensors"
 
     def prepare(self) -> None:
         """Train the supernet, if nobody has; `evaluate` would do it at its first call."""

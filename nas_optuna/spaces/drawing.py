@@ -120,8 +120,9 @@ def draw(gene: BaseDistribution, rng: np.random.Generator) -> Any:
             return round(math.exp(rng.uniform(math.log(gene.low), math.log(gene.high))))
         return gene.low + int(rng.integers(int(cardinality(gene)))) * gene.step
     if isinstance(gene, FloatDistribution):
-        if math.isfinite(cardinality(gene)):
-            return _step(gene, int(rng.integers(int(cardinality(gene)))))
+        count = cardinality(gene)
+        if math.isfinite(count):
+            return _step(gene, int(rng.integers(int(count))))
         if gene.log:  # rounding may end just beyond a limit
             drawn = math.exp(rng.uniform(math.log(gene.low), math.log(gene.high)))
             return min(max(drawn, gene.low), gene.high)

@@ -12,18 +12,19 @@ from types import TracebackType
 from typing import Self
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from nas_optuna.errors import NasOptunaError, WorkerError
 from nas_optuna.interruption import Interruption
+from nas_optuna.liveness import HANG
+from nas_optuna.recording import FINISHED
 from nas_optuna.running import Callback
 from nas_optuna.search import Search
 from nas_optuna.storage.budget import Goal
 from nas_optuna.storage.waiting import PATIENCE
-from nas_optuna.workers.loop import HANG, work
+from nas_optuna.workers.loop import work
 
 LOOK = 0.25  # seconds between two looks at workers and trials
-_FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 def tell_plainly(error: Exception) -> int:
@@ -145,4 +146,4 @@ def _tell(study: optuna.Study, told: set[int], callbacks: Sequence[Callback]) ->
 
 
 def _finished(study: optuna.Study) -> list[FrozenTrial]:
-    return study.get_trials(deepcopy=False, states=_FINISHED)
+    return study.get_trials(deepcopy=False, states=FINISHED)

@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial
 
 from nas_optuna.escape import Escape
 from nas_optuna.interruption import Interruption
+from nas_optuna.liveness import HANG
 from nas_optuna.running import Callback
 from nas_optuna.search import Search
 from nas_optuna.storage import Storage, ownership
@@ -19,7 +20,6 @@ from nas_optuna.storage.ownership import backend_of
 from nas_optuna.workers.watchdog import Watchdog
 
 LONGEST_PAUSE = 2.0  # seconds between two looks at whether there is room for one more trial
-HANG = 3600.0  # seconds of silence after which a worker counts as hanging
 _FIRST_PAUSE = 0.05
 
 
